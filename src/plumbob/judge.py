@@ -1,0 +1,121 @@
+"""Every selected rule over one survey: findings, what was not judged, what crashed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from plumbob.rule import findings
+from plumbob.settings import Settings
+from plumbob.types import Finding, Needs, Rule, Survey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """`not_judged` maps a rule's code to what was missing, `crashed` to the error."""
+
+    findings: tuple[Finding, ...]
+    not_judged: dict[str, str]
+    crashed: dict[str, str]
+
+
+def judge(survey: Survey, rules: Iterable[Rule], settings: Settings) -> Verdict:
+    """Judge a survey by the selected rules, root causes first.
+
+    Where a fact that a rule needs is missing the rule is listed as not judged; a rule
+    that raises is listed as crashed and costs nothing else.
+    """
+    found: list[Finding] = []
+    not_judged: dict[str, str] = {}
+    crashed: dict[str, str] = {}
+    rules = [rule for rule in rules if selected(rule, settings)]
+    for rule in rules:
+        if missing := rule.needs & ~survey.known:
+            not_judged[rule.code] = _why(missing, survey)
+            continue
+        limits = settings.thresholds.get(rule.code, {})
+        try:
+            found += [f for f in findings(rule, survey, **limits) if _kept(f, settings)]
+        except Exception as error:  # a third party's rule must not cost the report
+            crashed[rule.code] = f"{type(error).__name__}: {error}"
+    folded = _fold(found, {rule.code: rule for rule in rules}, survey)
+    return Verdict(findings=folded, not_judged=not_judged, crashed=crashed)
+
+
+def selected(rule: Rule, settings: Settings) -> bool:
+    """Return whether the settings ask for this rule, by code, prefix or name."""
+    chosen = settings.select is None or any(_names(rule, s) for s in settings.select)
+    return chosen and not any(_names(rule, s) for s in settings.ignore)
+
+
+def key(finding: Finding) -> str:
+    """Return what identifies a finding from run to run: code and site, no numbers."""
+    return f"{finding.code} {finding.site or '-'}"
+
+
+def _names(rule: Rule, word: str) -> bool:
+    return word == rule.name or rule.code.startswith(word.upper())
+
+
+def _kept(finding: Finding, settings: Settings) -> bool:
+    ignored = any(
+        any(finding.code.startswith(code) or code == finding.name for code in codes)
+        for glob, codes in settings.per_site.items()
+        if fnmatchcase(finding.site or "", glob)
+    )
+    return not ignored and key(finding) not in settings.baseline
+
+
+def _why(missing: Needs, survey: Survey) -> str:
+    names = [need.name.lower() for need in missing if need.name]
+    reasons = [survey.unseen[name] for name in names if name in survey.unseen]
+    return f"needs {', '.join(names)}" + "".join(f" ({reason})" for reason in reasons)
+
+
+def _fold(
+    found: list[Finding], rules: dict[str, Rule], survey: Survey
+) -> tuple[Finding, ...]:
+    """Put each finding under the root cause that explains it; sort the roots."""
+    owner = {p: s.name for s in survey.sites for p in (s.weight, s.bias) if p}
+    places = {site.name: i for i, site in enumerate(survey.sites)}
+    below = {site.name: _downstream(site.name, survey) for site in survey.sites}
+
+    def site(finding: Finding) -> str | None:
+        return owner.get(finding.site or "", finding.site)
+
+    def rank(finding: Finding) -> tuple[int, int, str]:
+        place = places.get(site(finding) or "", -1)
+        return (-int(finding.severity or 0), place, finding.code)
+
+    def root(finding: Finding) -> Finding:
+        for other in order:
+            if (
+                finding.code in rules[other.code].explains
+                and int(other.severity or 0) >= int(finding.severity or 0)
+                and (
+                    None in (here := site(finding), there := site(other))
+                    or here == there
+                    or here in below.get(there or "", ())
+                )
+            ):
+                return root(other)
+        return finding
+
+    order = sorted(found, key=rank)
+    groups: dict[int, list[Finding]] = {}
+    for finding in order:
+        groups.setdefault(id(root(finding)), []).append(finding)
+    return tuple(
+        replace(f, consequences=tuple(c for c in groups[id(f)] if c is not f))
+        for f in order
+        if id(f) in groups
+    )
+
+
+def _downstream(name: str, survey: Survey) -> set[str]:
+    feeds = {site.name: [feed.site for feed in site.feeds] for site in survey.sites}
+    seen, todo = set[str](), list(feeds.get(name, []))
+    while todo:
+        if (place := todo.pop()) not in seen:
+            seen.add(place)
+            todo += feeds.get(place, [])
+    return seen

@@ -1,0 +1,94 @@
+"""What makes a function a rule, and what turns its templates into findings."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from string import Formatter
+from typing import Any
+
+from plumbob.types import Finding, Needs, Rule, Severity, Survey
+
+Judge = Callable[..., Iterator[Finding]]
+
+
+def rule(
+    code: str,
+    name: str,
+    needs: Needs,
+    severity: Severity,
+    *,
+    since: str,
+    explains: tuple[str, ...] = (),
+) -> Callable[[Judge], Rule]:
+    """Make a rule of a judge; it returns a value and registers nothing."""
+
+    def wrap(judge: Judge) -> Rule:
+        return Rule(
+            code=code,
+            name=name,
+            needs=needs,
+            severity=severity,
+            since=since,
+            judge=judge,
+            explains=explains,
+        )
+
+    return wrap
+
+
+def limits(rule: Rule) -> dict[str, Any]:
+    """Return the rule's thresholds: its judge's keyword-only parameters."""
+    parameters = inspect.signature(rule.judge).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def findings(rule: Rule, survey: Survey, **thresholds: Any) -> Iterator[Finding]:
+    """Yield the rule's findings on a survey, signed and with their numbers filled in.
+
+    Raises:
+        ValueError: a finding is more severe than its rule.
+    """
+    for finding in rule.judge(survey, **thresholds):
+        severity = rule.severity if finding.severity is None else finding.severity
+        if severity > rule.severity:
+            raise ValueError(f"{rule.code} yields {severity!r} above {rule.severity!r}")
+        fill = _Numbers(finding.evidence).fill
+        yield replace(
+            finding,
+            code=rule.code,
+            name=rule.name,
+            severity=severity,
+            message=fill(finding.message),
+            cause=fill(finding.cause),
+            remedy=replace(finding.remedy, advice=fill(finding.remedy.advice)),
+        )
+
+
+def sections(docstring: str | None) -> dict[str, str]:
+    """Split a Google-style docstring: {"": first sentence(s), "Why": ..., ...}."""
+    parts: dict[str, str] = {}
+    title, lines = "", list[str]()
+    for line in [*inspect.cleandoc(docstring or "").splitlines(), "End:"]:
+        if re.fullmatch(r"[A-Z][A-Za-z ]+:", line):
+            parts[title] = inspect.cleandoc("\n".join(lines)).strip()
+            title, lines = line[:-1], []
+        else:
+            lines.append(line)
+    return parts
+
+
+class _Numbers(Formatter):
+    """`str.format` over evidence: four significant digits unless a form is given."""
+
+    def __init__(self, evidence: Mapping[str, float]) -> None:
+        self.evidence = evidence
+
+    def fill(self, template: str) -> str:
+        return self.vformat(template, (), self.evidence)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, float) and not format_spec:
+            whole = value.is_integer() and abs(value) < 1e15
+            format_spec = ",.0f" if whole else ".4g"
+        return format(value, format_spec)
