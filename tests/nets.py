@@ -5,6 +5,8 @@ True for the net that leans, False for its twin that is plumb. ZOO maps each rul
 code to its function; doctests, law tests and docs share them.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -13,11 +15,8 @@ def codes(case, **options):
     """Return the codes of all findings on a case, consequences included."""
     import plumbob
 
-    report = plumbob.check(**case, **options)
-    found = [*report.findings]
-    for finding in found:
-        found += finding.consequences
-    return {finding.code for finding in found}
+    roots = plumbob.check(**case, **options).findings
+    return {f.code for root in roots for f in (root, *root.consequences)}
 
 
 def seeded(seed=0):
@@ -27,7 +26,7 @@ def seeded(seed=0):
 def mlp(*widths, activation=nn.ReLU, seed=0):
     """Linear layers with He's normal weights and zero biases, activations between."""
     layers = []
-    for fan_in, out in zip(widths, widths[1:], strict=False):
+    for fan_in, out in pairwise(widths):
         layer = nn.Linear(fan_in, out)
         with torch.no_grad():
             layer.weight.normal_(0, (2 / fan_in) ** 0.5, generator=seeded(seed))

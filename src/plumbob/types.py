@@ -17,8 +17,11 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Severity(IntEnum):
-    """ERROR: training cannot work or values are broken. WARNING: it costs accuracy
-    or at least half as many epochs again. INFO: harmless, worth knowing."""
+    """How bad it is.
+
+    ERROR: training cannot work or values are broken. WARNING: it costs accuracy or at
+    least half as many epochs again. INFO: harmless, worth knowing.
+    """
 
     INFO = 1
     WARNING = 2
@@ -160,10 +163,13 @@ class Census:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Facts of W (out, in) and b. `twin[j]` is the first unit whose [w; b] is bit for
-    bit that of unit j (j itself where there is none). `outgoing` is the norm of all
-    weights that read a unit and `outgoing_twin` the first unit read by identical
-    weights; both None where the readers are not known one to one."""
+    """Facts of W (out, in) and b, unit by unit.
+
+    `twin[j]` is the first unit whose [w; b] is bit for bit that of unit j (j itself
+    where there is none). `outgoing` is the norm of all weights that read a unit and
+    `outgoing_twin` the first unit read by identical weights; both None where the
+    readers are not known one to one.
+    """
 
     norm: Float[Any, " out"]
     columns: Float[Any, " in"]
@@ -198,8 +204,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gradient:
-    """The gradient of one parameter: `reached` is False where the loss has no path
-    to it; a path with a zero gradient is reached."""
+    """The gradient of one parameter.
+
+    `reached` is False where the loss has no path to it; a path along which the
+    gradient happens to be zero is reached.
+    """
 
     reached: bool
     norm: float = 0.0
@@ -248,11 +257,13 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """A theorem about rows of a parameter. `training` and `inference` are "null"
-    (nothing sees it), "gauge" (another parameter can carry it) or None (it counts).
-    `by` names what ends it: batch-norm, softmax-key, ... `error` is the largest
-    change of the output, relative, in the randomised test in float64; None where the
-    test could not be run."""
+    """A theorem about rows of a parameter.
+
+    `training` and `inference` are "null" (nothing sees it), "gauge" (another
+    parameter can carry it) or None (it counts). `by` names what ends it: batch-norm,
+    softmax-key, ... `error` is the largest change of the output, relative, in the
+    randomised test in float64; None where the test could not be run.
+    """
 
     parameter: str
     rows: tuple[int, int]
@@ -266,8 +277,11 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Facts about one model, no verdicts. `unseen` maps what could not be measured
-    (a parameter, a kind of fact) to why."""
+    """Facts about one model, no verdicts.
+
+    `unseen` maps what could not be measured (a parameter, a site, or a kind of fact
+    by its name in `Needs` in lower case) to why.
+    """
 
     sites: tuple[Site, ...]
     known: Needs
@@ -283,8 +297,10 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """One imperative sentence, what it may break, and the name of the rewrite or
-    scheme that does it (None: by hand)."""
+    """One imperative sentence, what following it may break, and what does it.
+
+    `act` is the name of a rewrite or scheme; None: by hand.
+    """
 
     advice: str
     safety: Safety = Safety.MANUAL
@@ -294,9 +310,12 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One verdict. A rule writes message, cause and advice as templates over the
-    evidence (`{share:.0%}`), so no number is shown that is not evidence; code, name
-    and the default severity are filled in by the rule that yields it."""
+    """One verdict.
+
+    A rule writes message, cause and advice as templates over the evidence
+    (`{share:.0%}`), so no number is shown that is not evidence; code, name and the
+    default severity are filled in by the rule that yields it.
+    """
 
     message: str
     cause: str
@@ -313,8 +332,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A pure function from a survey to findings, with its card. `explains` lists the
-    codes whose findings at the same site or downstream are its consequences."""
+    """A pure function from a survey to findings, with its card.
+
+    `explains` lists the codes whose findings at the same site or downstream of it
+    are its consequences.
+    """
 
     code: str
     name: str

@@ -1,0 +1,1 @@
+"""TELL: the report and one file per format."""

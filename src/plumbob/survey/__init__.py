@@ -1,0 +1,1 @@
+"""MEASURE: where facts come from."""
