@@ -1,0 +1,217 @@
+"""The graph of a model: every operation between its parameters and its outputs."""
+
+import logging
+import random
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from plumbob.survey.record import record_graph
+
+NORMS = (
+    nn.modules.batchnorm._NormBase,  # pyright: ignore[reportPrivateUsage]
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """A functional aten graph; each node carries its (fake) value in meta["val"].
+
+    `parameters` and `buffers` map placeholders to names in the model; constant
+    tensors that are not registered count as buffers. Tied weights, also under two
+    placeholders, have one name. `inputs` are the placeholders of the user's tensors,
+    `outputs` the nodes whose values the model returns (the graph's output node also
+    lists updated buffers).
+    """
+
+    module: fx.GraphModule
+    parameters: Mapping[str, str]
+    buffers: Mapping[str, str]
+    inputs: frozenset[str]
+    outputs: frozenset[str]
+    training: bool
+    on_this_path: bool = False
+
+
+def canonical(model: nn.Module) -> dict[str, str]:
+    """Map the name of every parameter to the first name of the same memory.
+
+    The storage is compared, not its address, which is 0 on the meta device.
+    """
+    first: dict[tuple[int, int, int], str] = {}
+    names: dict[str, str] = {}
+    for name, p in model.named_parameters(remove_duplicate=False):
+        if isinstance(p, nn.parameter.UninitializedParameter):
+            continue
+        storage = p.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
+        names[name] = first.setdefault((storage, p.storage_offset(), p.numel()), name)
+    return names
+
+
+def export(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    training: bool,
+) -> Graph:
+    """Trace a model by `torch.export`, or by running it once where that fails.
+
+    The model, its modes, the random state and torch's switches are left as they
+    were. A model on the meta device is traced without any arithmetic. With
+    `training`, modes are kept as found in a model that is in training; else the
+    model is put in training but for norms that are wholly frozen.
+
+    Raises:
+        InputError: the model itself cannot run on this input.
+    """
+    if any(p.is_meta for p in model.parameters()):
+        args, kwargs = pytree.tree_map_only(
+            torch.Tensor, lambda t: t.to("meta"), (args, dict(kwargs))
+        )
+    with _modes(model, training), _alone():
+        wrapper = _Leaves(model)
+        try:
+            with _quiet():
+                program = torch.export.export(
+                    wrapper, args, dict(kwargs), strict=False
+                ).run_decompositions({})
+        # Export fails with nearly every class of exception. What is the model's own
+        # fault comes up again in the recorded run.
+        except Exception:
+            return record(model, args, kwargs, training=training)
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            program.graph.erase_node(node)
+    signature = program.graph_signature
+    names = canonical(model)
+    return Graph(
+        module=program.graph_module,
+        parameters={
+            placeholder: names[name.removeprefix("model.")]
+            for placeholder, name in signature.inputs_to_parameters.items()
+        },
+        buffers={
+            placeholder: name.removeprefix("model.")
+            for placeholder, name in (
+                *signature.inputs_to_buffers.items(),
+                *signature.inputs_to_lifted_tensor_constants.items(),
+            )
+        },
+        inputs=frozenset(map(str, signature.user_inputs)),
+        outputs=frozenset(map(str, signature.user_outputs)),
+        training=training,
+    )
+
+
+def record(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    training: bool,
+) -> Graph:
+    """Trace a model by running it once: the graph holds for this path only.
+
+    Raises:
+        InputError: the model itself cannot run on this input.
+    """
+    every = dict(model.named_parameters(remove_duplicate=False))
+    names = set(canonical(model).values())
+    with _modes(model, training), _alone():
+        module, parameters, buffers, inputs, outputs = record_graph(
+            model, args, kwargs, {n: every[n] for n in sorted(names)}, tensors
+        )
+    return Graph(
+        module=module,
+        parameters=parameters,
+        buffers=buffers,
+        inputs=frozenset(inputs),
+        outputs=frozenset(outputs),
+        training=training,
+        on_this_path=True,
+    )
+
+
+class _Leaves(nn.Module):
+    """Returns only the tensors of the output: caches cannot be exported."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
+        return tuple(tensors(self.model(*args, **kwargs)))
+
+
+def tensors(output: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in nested mappings, sequences and dataclasses."""
+    if isinstance(output, torch.Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        for part in cast(Mapping[Any, Any], output).values():
+            yield from tensors(part)
+    elif isinstance(output, (list, tuple)):
+        for part in cast(list[Any], output):
+            yield from tensors(part)
+    elif is_dataclass(output):
+        for field in fields(output):
+            yield from tensors(getattr(output, field.name))
+
+
+@contextmanager
+def _modes(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put every module in the mode to trace, and back."""
+    found = {module: module.training for module in model.modules()}
+    try:
+        if not training:
+            model.eval()
+        elif not model.training:
+            model.train()
+            for module in model.modules():
+                mine = list(module.parameters(recurse=False))
+                if isinstance(module, NORMS) and mine:
+                    module.train(any(p.requires_grad for p in mine))
+        yield
+    finally:
+        for module, mode in found.items():
+            module.training = mode
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Switch off the attention fast path, which hides a whole layer in one node."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    state = random.getstate()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(state)
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what export says about itself off the user's screen.
+
+    What the model itself warns of, it says again when it runs.
+    """
+    level = logging.root.manager.disable
+    try:
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
