@@ -7,13 +7,28 @@ x, beta = b + W mu = E[z] the effective bias. Arrays are NumPy, float64 unless s
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, Flag, IntEnum, auto
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+class _Nothing(Mapping[Any, Any]):
+    """An empty mapping; hashable, as the default of a dataclass's field must be."""
+
+    __hash__ = object.__hash__
+
+    def __getitem__(self, key: Any) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+NOTHING: Mapping[Any, Any] = _Nothing()
 
 
 class Severity(IntEnum):
@@ -187,7 +202,8 @@ class Reading:
     length). `shift` is W mu = E[z] - b. `saturated` counts values of z where the
     activation's slope is below 5 % of its steepest. `top` is the largest eigenvalue
     of E[(x,1)(x,1)'] as the data come and of the same with x centred (sites that
-    read the model's input). `sample` is a thinned record of z.
+    read the model's input). `sample` is a thinned record of z and `weight` the matrix
+    itself; both only where they were asked for.
     """
 
     samples: int = 0
@@ -198,6 +214,7 @@ class Reading:
     saturated: Int[Any, " out"] | None = None
     top: tuple[float, float] | None = None
     sample: Float[Any, "kept out"] | None = None
+    weight: Float[Any, "out in"] | None = None
     grad_weight: Float[Any, " out"] | None = None  # norm of each row of dL/dW
     grad_bias: Float[Any, " out"] | None = None
 
