@@ -1,0 +1,96 @@
+"""plumbob: the doctor of weights and biases.
+
+    report = plumbob.check(model, data, loss=loss)
+    print(report)
+
+Names are loaded when first used, so `import plumbob` loads neither torch nor numpy.
+The decorator that makes a rule is `plumbob.rule.rule`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plumbob.errors import AddressError as AddressError
+    from plumbob.errors import FileError as FileError
+    from plumbob.errors import InputError as InputError
+    from plumbob.errors import PlumbobError as PlumbobError
+    from plumbob.errors import SettingsError as SettingsError
+    from plumbob.report.report import Report as Report
+    from plumbob.settings import Settings as Settings
+    from plumbob.types import Finding as Finding
+    from plumbob.types import Moments as Moments
+    from plumbob.types import Needs as Needs
+    from plumbob.types import Reading as Reading
+    from plumbob.types import Remedy as Remedy
+    from plumbob.types import Rule as Rule
+    from plumbob.types import Safety as Safety
+    from plumbob.types import Severity as Severity
+    from plumbob.types import Site as Site
+    from plumbob.types import Stage as Stage
+    from plumbob.types import Survey as Survey
+    from plumbob.verbs.check import check as check
+    from plumbob.verbs.look import look as look
+
+_HOMES = {
+    "plumbob.errors": (
+        "AddressError",
+        "FileError",
+        "InputError",
+        "PlumbobError",
+        "SettingsError",
+    ),
+    "plumbob.report.report": ("Report",),
+    "plumbob.settings": ("Settings",),
+    "plumbob.types": (
+        "Finding",
+        "Moments",
+        "Needs",
+        "Reading",
+        "Remedy",
+        "Rule",
+        "Safety",
+        "Severity",
+        "Site",
+        "Stage",
+        "Survey",
+    ),
+    "plumbob.verbs.check": ("check",),
+    "plumbob.verbs.look": ("look",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AddressError",
+    "FileError",
+    "Finding",
+    "InputError",
+    "Moments",
+    "Needs",
+    "PlumbobError",
+    "Reading",
+    "Remedy",
+    "Report",
+    "Rule",
+    "Safety",
+    "Settings",
+    "SettingsError",
+    "Severity",
+    "Site",
+    "Stage",
+    "Survey",
+    "check",
+    "look",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'plumbob' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,7 @@
+"""`python -m plumbob` is `plumbob`."""
+
+import sys
+
+from plumbob.cli import main
+
+sys.exit(main())
