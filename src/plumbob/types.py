@@ -90,8 +90,10 @@ class Site:
     """One affine map and its neighbours, or a table (embedding) or a scale (norm).
 
     `rows` is the range of the weight parameter that this map uses, in units: the
-    whole of it, or a part where a packed parameter is used in slices. Neighbours
-    are empty where no graph is known.
+    whole of it, or a part where a packed parameter is used in slices. `transposed`
+    says that the parameter's first axis is the input: a table, a transposed
+    convolution, Hugging Face's Conv1D, `x @ W`. Neighbours are empty where no graph
+    is known.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Site:
     bias: str | None = None
     rows: tuple[int, int] | None = None
     groups: int = 1
+    transposed: bool = False
     feeds: tuple[Feed, ...] = ()
     fed_by: tuple[str, ...] = ()
     activation: str | None = None  # relu, tanh, sigmoid, gelu, softmax, ...
