@@ -14,10 +14,9 @@ TITLES = ("Why", "Evidence", "Args", "Remedy", "Allow when", "Example", "Referen
 
 def page(rule: Rule) -> str:
     parts = sections(rule.judge.__doc__)
-    needs = ", ".join(need.name.lower() for need in rule.needs if need.name)
     lines = [
         f"{MARK}# {rule.code} {rule.name}",
-        f"At most {rule.severity.name.lower()} · needs {needs} · since {rule.since}",
+        f"At most {rule.severity.name.lower()} · needs {', '.join(rule.needs.words)} · since {rule.since}",
         parts[""],
     ]
     for title in TITLES:

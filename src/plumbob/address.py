@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import import_module, util
 from pathlib import Path
@@ -166,7 +166,7 @@ def _is(module: ModuleType | None, path: Path) -> bool:
 
 
 @contextmanager
-def _importable(place: str) -> Iterator[None]:
+def _importable(place: str) -> Generator[None, None, None]:
     folders = [str(Path.cwd())]
     if place.endswith(".py"):
         folders.insert(0, str(Path(place).resolve().parent))

@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -20,7 +20,6 @@ from plumbob.settings import Settings, load, read_baseline
 if TYPE_CHECKING:
     from plumbob.report.report import Report
 
-_UsageError = typer.BadParameter.__base__  # typer's own click or the click package
 cli = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
@@ -236,10 +235,10 @@ def main() -> int:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, _UsageError):
-        return " ".join(error.format_message().split())
-    text = " ".join(str(error).split())
-    if isinstance(error, PlumbobError):
+    # An error of click's, which may be the package or a copy inside typer.
+    usage = getattr(error, "format_message", None)
+    text = " ".join(str(usage() if usage else error).split())
+    if usage or isinstance(error, PlumbobError):
         return text
     return (
         f"plumbob itself failed, {type(error).__name__}: {text.rstrip('.')}; please "
@@ -253,7 +252,11 @@ def _settings(baseline: Path | None, *, accept: bool) -> Settings:
 
 
 def _model(target: str, weights: Path | None, given: dict[str, str | None]) -> Any:
-    """Return the path of a checkpoint, or a model with its weights loaded."""
+    """Return the path of a checkpoint, or a model with its weights loaded.
+
+    Raises:
+        InputError: the target is neither, or a checkpoint was given data.
+    """
     path = Path(target)
     if path.exists() or not address.is_address(target):
         if path.suffix == ".py":
@@ -279,7 +282,7 @@ def _model(target: str, weights: Path | None, given: dict[str, str | None]) -> A
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None] | None]:
+def _progress() -> Generator[Callable[[str], None] | None, None, None]:
     if not sys.stderr.isatty():
         yield None
         return

@@ -66,7 +66,7 @@ def _kept(finding: Finding, settings: Settings) -> bool:
 
 
 def _why(missing: Needs, survey: Survey) -> str:
-    names = [need.name.lower() for need in missing if need.name]
+    names = missing.words
     reasons = [survey.unseen[name] for name in names if name in survey.unseen]
     return f"needs {', '.join(names)}" + "".join(f" ({reason})" for reason in reasons)
 

@@ -27,7 +27,7 @@ from plumbob.types import NOTHING, Rule
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 _KEYS = ("select", "ignore", "per-site", "baseline")
 

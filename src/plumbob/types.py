@@ -72,6 +72,11 @@ class Needs(Flag):
     STAGE = auto()
     HISTORY = auto()
 
+    @property
+    def words(self) -> list[str]:
+        """The facts one by one, in lower case."""
+        return [str(need.name).lower() for need in Needs if need in self]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:

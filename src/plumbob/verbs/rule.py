@@ -35,17 +35,19 @@ def listing() -> str:
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[3]])
+        "  ".join([
+            *(cell.ljust(w) for cell, w in zip(row, widths, strict=False)),
+            row[3],
+        ])
         for row in rows
     )
 
 
 def _card(rule: Rule) -> str:
     parts = sections(rule.judge.__doc__)
-    needs = ", ".join(n.name.lower() for n in rule.needs if n.name)
     lines = [
         f"{rule.code} {rule.name}  (at most {rule.severity.name.lower()}, needs "
-        f"{needs}, since {rule.since})",
+        f"{', '.join(rule.needs.words)}, since {rule.since})",
         "",
         parts[""],
     ]
