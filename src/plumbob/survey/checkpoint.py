@@ -1,0 +1,125 @@
+"""A checkpoint on disk -> a survey: block by block, numpy only, executing nothing."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from plumbob.errors import FileError
+from plumbob.survey.census import BLOCK, RAW, Tally, UnitSums, decode, twins
+from plumbob.survey.files import Entry, blocks, entries
+from plumbob.survey.names import Map, maps
+from plumbob.types import Census, Needs, Reading, Rows, Survey
+
+UNITS = 1 << 21  # more units, or longer rows, would need memory as large as the tensor
+
+Placed = tuple[tuple[int, int], Shaped[Any, "outer unit inner"]]
+
+
+def read(
+    path: str | Path, *, on_tensor: Callable[[str, float], None] | None = None
+) -> Survey:
+    """Survey the weights of a safetensors file or folder.
+
+    Sites are known by name and shape only (see `names.maps`). `unseen` lists what is
+    in the file and was not judged.
+
+    Args:
+        path: a safetensors file, an index of shards, or a folder of either.
+        on_tensor: called after each tensor with its name and the share of bytes read.
+
+    Raises:
+        FileError: nothing there, of another kind, truncated or not what it claims.
+    """
+    found = entries(path)
+    known = {m.site.weight: m for m in maps(found)}
+    held = {entry.name: entry for entry in found}
+    tensors: dict[str, Census] = {}
+    readings: dict[str, Reading] = {}
+    unseen: dict[str, str] = {}
+    total, done = sum(e.stop - e.start for e in found) or 1, 0
+    for entry in found:
+        if entry.dtype in RAW:
+            place = known.get(entry.name)
+            bias = held.get((place and place.site.bias) or "")
+            tensors[entry.name], rows = _tensor(entry, place, bias, unseen)
+            if rows and place:
+                readings[place.site.name] = Reading(rows=rows)
+        else:
+            unseen[entry.name] = f"{entry.dtype}: not a floating-point weight"
+        done += entry.stop - entry.start
+        if on_tensor:
+            on_tensor(entry.name, done / total)
+    if not tensors:
+        raise FileError(
+            f"Expected floating-point weights in {path}, got {len(found)} tensors of "
+            f"{', '.join(sorted({e.dtype for e in found}))}."
+        )
+    dtypes = Counter[str]()
+    for tensor in tensors.values():
+        dtypes[tensor.dtype] += tensor.count
+    return Survey(
+        sites=tuple(m.site for m in known.values()),
+        known=Needs.WEIGHTS,
+        readings=readings,
+        tensors=tensors,
+        unseen=unseen,
+        about={
+            "source": str(path),
+            "files": len({entry.path for entry in found}),
+            "parameters": dtypes.total(),
+            "dtype": dtypes.most_common(1)[0][0],
+        },
+    )
+
+
+def _tensor(
+    entry: Entry, place: Map | None, bias: Entry | None, unseen: dict[str, str]
+) -> tuple[Census, Rows | None]:
+    tally = Tally(entry.dtype)
+    view = place.view if place else None
+    if place and place.why:
+        unseen[entry.name] = f"units not judged: {place.why}"
+    if view and (view[1] > UNITS or view[2] > UNITS or view[1] * view[2] > BLOCK < view[0]):
+        unseen[entry.name] = "units not judged: too many or too long"
+        view = None
+    if not view:
+        for block in blocks(entry, RAW[entry.dtype], BLOCK):
+            tally.add(block, decode(block, entry.dtype))
+        return tally.census(entry.shape), None
+    sums = UnitSums(*view)
+    for first, block in _placed(entry, view):
+        values = decode(block, entry.dtype)
+        tally.add(block, values)
+        sums.add(first, values)
+    raw = _whole(bias) if bias else None
+    rows = Rows(
+        norm=np.sqrt(sums.units),
+        columns=np.sqrt(sums.columns.reshape(-1)),
+        twin=twins(sums.units, raw, lambda: _placed(entry, view)),
+        bias=decode(raw, bias.dtype) if raw is not None and bias else None,
+    )
+    return tally.census(entry.shape), rows
+
+
+def _placed(entry: Entry, view: tuple[int, int, int]) -> Iterator[Placed]:
+    """Yield whole rows of (outer, out, inner), each block with its first (outer, out)."""
+    outer, out, inner = view
+    step = max(1, BLOCK // (inner if outer == 1 else out * inner))
+    size = step * (inner if outer == 1 else out * inner)
+    place = 0
+    for block in blocks(entry, RAW[entry.dtype], size):
+        if outer == 1:
+            yield (0, place), block.reshape(1, -1, inner)
+        else:
+            yield (place, 0), block.reshape(-1, out, inner)
+        place += step
+
+
+def _whole(entry: Entry) -> Shaped[Any, " values"]:
+    count = (entry.stop - entry.start) // RAW[entry.dtype].itemsize
+    block = next(blocks(entry, RAW[entry.dtype], max(count, 1)))
+    return np.array(block)
