@@ -16,7 +16,8 @@ def page(rule: Rule) -> str:
     parts = sections(rule.judge.__doc__)
     lines = [
         f"{MARK}# {rule.code} {rule.name}",
-        f"At most {rule.severity.name.lower()} · needs {', '.join(rule.needs.words)} · since {rule.since}",
+        f"At most {rule.severity.name.lower()} · needs "
+        f"{', '.join(rule.needs.words)} · since {rule.since}",
         parts[""],
     ]
     for title in TITLES:

@@ -61,6 +61,10 @@ Data = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="A batch, a loader, or a function of either."),
 ]
+Loss = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Called as loss(outputs, targets)."),
+]
 Weights = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="A safetensors file or folder to load first."),
@@ -80,10 +84,7 @@ def check(
         str | None,
         typer.Option(metavar="ADDRESS", help="The targets of a single batch."),
     ] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Called as loss(outputs, targets)."),
-    ] = None,
+    loss: Loss = None,
     optimizer: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="A function of the model, or a class."),
@@ -167,6 +168,7 @@ def look(
     site: Annotated[str | None, typer.Argument(metavar="[SITE]")] = None,
     unit: Annotated[int | None, typer.Argument(metavar="[UNIT]")] = None,
     data: Data = None,
+    loss: Loss = None,
     weights: Weights = None,
     max_batches: MaxBatches = None,
     debug: Debug = False,
@@ -174,11 +176,17 @@ def look(
     """Show what the weights and biases of a model do: all sites, one, or one unit."""
     from plumbob.verbs.look import look
 
-    model = _model(target, weights, {"data": data})
+    model = _model(target, weights, {"data": data, "loss": loss})
+    if isinstance(model, Path):
+        raise InputError(
+            f"'{target}' is a checkpoint; to look, give the address of a model and "
+            f"load the checkpoint into it with --weights."
+        )
     with _progress() as step:
         view = look(
             model,
             address.data(data) if data else None,
+            loss=address.loss(loss) if loss else None,
             limit=max_batches,
             progress=step,
         )

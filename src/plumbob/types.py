@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 class _Nothing(Mapping[Any, Any]):
     """An empty mapping; hashable, as the default of a dataclass's field must be."""
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     def __getitem__(self, key: Any) -> Any:
         raise KeyError(key)

@@ -1,0 +1,61 @@
+"""A report for programs: one JSON object with a stable schema.
+
+`version` grows when a field is renamed or removed, not when one is added. NaN and
+infinite numbers, which JSON lacks, are null.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from plumbob.report.table import plain, rows
+from plumbob.types import Finding, Severity
+
+if TYPE_CHECKING:
+    from plumbob.report.report import Report
+
+VERSION = 1
+
+
+def render(report: "Report") -> str:
+    """Return the report as indented JSON."""
+    survey = report.survey
+    settings = report.settings
+    tree = {
+        "version": VERSION,
+        "about": {name: plain(value) for name, value in survey.about.items()},
+        "counts": {s.name.lower(): report.counts[s] for s in reversed(Severity)},
+        "findings": [_finding(finding) for finding in report.findings],
+        "not_judged": dict(report.not_judged),
+        "crashed": dict(report.crashed),
+        "settings": {
+            "select": settings.select,
+            "ignore": settings.ignore,
+            "per-site": dict(settings.per_site),
+            "thresholds": {k: dict(v) for k, v in settings.thresholds.items()},
+            "baseline": sorted(settings.baseline),
+        },
+        "sites": rows(survey),
+    }
+    return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    remedy = finding.remedy
+    return {
+        "code": finding.code,
+        "name": finding.name,
+        "severity": (finding.severity or Severity.INFO).name.lower(),
+        "site": finding.site,
+        "units": [plain(unit) for unit in finding.units],
+        "message": finding.message,
+        "cause": finding.cause,
+        "evidence": {name: plain(value) for name, value in finding.evidence.items()},
+        "remedy": {
+            "advice": remedy.advice,
+            "safety": remedy.safety.value,
+            "act": remedy.act,
+            "arguments": {name: plain(v) for name, v in remedy.arguments.items()},
+        },
+        "steps": finding.steps,
+        "consequences": [_finding(consequence) for consequence in finding.consequences],
+    }
