@@ -3,9 +3,10 @@
 import logging
 import random
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, fields, is_dataclass
+from io import StringIO
 from typing import Any, cast
 
 import torch
@@ -47,7 +48,7 @@ def canonical(model: nn.Module) -> dict[str, str]:
 
     The storage is compared, not its address, which is 0 on the meta device.
     """
-    first: dict[tuple[int, int, int], str] = {}
+    first: dict[tuple[Any, ...], str] = {}
     names: dict[str, str] = {}
     for name, p in model.named_parameters(remove_duplicate=False):
         if isinstance(p, nn.parameter.UninitializedParameter):
@@ -169,7 +170,7 @@ def tensors(output: Any) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def _modes(model: nn.Module, training: bool) -> Iterator[None]:
+def _modes(model: nn.Module, training: bool) -> Generator[None, None, None]:
     """Put every module in the mode to trace, and back."""
     found = {module: module.training for module in model.modules()}
     try:
@@ -188,7 +189,7 @@ def _modes(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone() -> Generator[None, None, None]:
     """Switch off the attention fast path, which hides a whole layer in one node."""
     fast = torch.backends.mha.get_fastpath_enabled()
     state = random.getstate()
@@ -202,7 +203,7 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None, None, None]:
     """Keep what export says about itself off the user's screen.
 
     What the model itself warns of, it says again when it runs.
@@ -210,7 +211,7 @@ def _quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     try:
         logging.disable(logging.CRITICAL)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

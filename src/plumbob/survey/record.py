@@ -37,20 +37,21 @@ class Recorder(TorchDispatchMode):
         self.constants: dict[str, str] = {}
 
     def placeholder(self, name: str, tensor: torch.Tensor) -> fx.Node:
+        """Add an input of the graph."""
         with self.graph.inserting_before(self.first):
             node = self.graph.placeholder(name.replace(".", "_"))
         self.remember(tensor, node)
         return node
 
     def remember(self, tensor: torch.Tensor, node: fx.Node) -> None:
-        node.meta["val"] = torch.empty_strided(
-            tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta"
-        )
+        """Note that a tensor's memory now holds the value of a node."""
+        node.meta["val"] = _shell(tensor)
         count, _ = self.writes.get(_storage(tensor), (0, node))
         self.known[_memory(tensor)] = (node, count)
         self.alive.append(tensor)  # else its address may be given to another tensor
 
     def node(self, tensor: torch.Tensor) -> fx.Node:
+        """Return the node whose value a tensor holds; a new input if unknown."""
         if _memory(tensor) not in self.known:
             name = f"constant_{len(self.constants)}"
             node = self.placeholder(name, tensor)
@@ -88,6 +89,7 @@ class Recorder(TorchDispatchMode):
         if isinstance(result, torch.Tensor):
             self.remember(result, call)
         elif isinstance(result, (tuple, list)):
+            call.meta["val"] = pytree.tree_map_only(torch.Tensor, _shell, result)
             for i, part in enumerate(result):
                 if isinstance(part, torch.Tensor):
                     item = self.graph.call_function(operator.getitem, (call, i))
@@ -117,11 +119,13 @@ def record_graph(
     names = {recorder.placeholder(n, p).name: n for n, p in parameters.items()}
     clones = {n: b.detach().clone() for n, b in model.named_buffers()}
     buffers = {recorder.placeholder(n, b).name: n for n, b in clones.items()}
-    given = [v for v in pytree.tree_leaves((args, dict(kwargs))) if _is_tensor(v)]
+    # The model may write to its input, which is the user's.
+    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.clone, (args, dict(kwargs)))
+    given = [v for v in pytree.tree_leaves((args, kwargs)) if _is_tensor(v)]
     inputs = [recorder.placeholder(f"input_{i}", v).name for i, v in enumerate(given)]
     try:
         with recorder:
-            output = torch.func.functional_call(model, clones, args, dict(kwargs))
+            output = torch.func.functional_call(model, clones, args, kwargs)
     except Exception as error:  # forward is the user's: it may raise anything
         raise InputError(
             f"expected {type(model).__name__} to run on the given batch, but its "
@@ -138,6 +142,12 @@ def record_graph(
 
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
+
+
+def _shell(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_strided(
+        tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta"
+    )
 
 
 def _storage(tensor: torch.Tensor) -> int:

@@ -1,0 +1,189 @@
+"""The vocabulary of a graph: what each aten operation does to a tensor's axes."""
+
+from typing import Any
+
+from torch import fx
+
+SAME = frozenset([
+    "clone",
+    "alias",
+    "detach",
+    "_to_copy",
+    "to",
+    "lift_fresh",
+    "contiguous",
+    "type_as",
+    "_conj",
+])
+SHAPE = frozenset([
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "flatten",
+    "unflatten",
+    "squeeze",
+    "unsqueeze",
+    "transpose",
+    "permute",
+    "t",
+    "expand",
+    "movedim",
+])
+DROPOUT = frozenset([
+    "dropout",
+    "native_dropout",
+    "alpha_dropout",
+    "feature_dropout",
+    "feature_alpha_dropout",
+])
+ACTIVATIONS = {
+    **{
+        name: name
+        for name in [
+            "relu",
+            "relu6",
+            "leaky_relu",
+            "elu",
+            "celu",
+            "selu",
+            "gelu",
+            "silu",
+            "mish",
+            "tanh",
+            "sigmoid",
+            "softplus",
+            "hardsigmoid",
+            "hardswish",
+            "hardtanh",
+            "softmax",
+            "log_softmax",
+            "exp",
+            "prelu",
+            "log_sigmoid",
+            "softsign",
+            "threshold",
+            "rrelu",
+            "tanhshrink",
+            "hardshrink",
+            "softshrink",
+            "sin",
+        ]
+    },
+    "_softmax": "softmax",
+    "_safe_softmax": "softmax",
+    "_log_softmax": "log_softmax",
+    "_prelu_kernel": "prelu",
+    "log_sigmoid_forward": "log_sigmoid",
+    "rrelu_with_noise": "rrelu",
+    "rrelu_with_noise_functional": "rrelu",
+}
+NORMS = {
+    "batch_norm": "batch-norm",
+    "native_batch_norm": "batch-norm",
+    "cudnn_batch_norm": "batch-norm",
+    "_batch_norm_with_update_functional": "batch-norm",
+    "_native_batch_norm_legit": "batch-norm",
+    "_native_batch_norm_legit_functional": "batch-norm",
+    "_native_batch_norm_legit_no_training": "batch-norm",
+    "instance_norm": "instance-norm",
+    "group_norm": "group-norm",
+    "native_group_norm": "group-norm",
+    "layer_norm": "layer-norm",
+    "native_layer_norm": "layer-norm",
+    "rms_norm": "rms-norm",
+    "_fused_rms_norm": "rms-norm",
+}
+PRODUCTS = frozenset(["mul", "div", "true_divide"])
+SUMS = frozenset([
+    "add",
+    "sub",
+    "rsub",
+    "where",
+    "maximum",
+    "minimum",
+    "lerp",
+    "masked_fill",
+])
+UNARY = frozenset([
+    "abs",
+    "neg",
+    "pow",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "square",
+    "log",
+    "log1p",
+    "expm1",
+    "erf",
+    "cos",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "sign",
+    "nan_to_num",
+    "fill",
+    "copy",
+    "bernoulli",
+    "floor",
+    "round",
+])
+POINTWISE = SAME | DROPOUT | PRODUCTS | SUMS | UNARY | ACTIVATIONS.keys()
+REDUCTIONS = frozenset([
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "var",
+    "std",
+    "logsumexp",
+    "linalg_vector_norm",
+    "norm",
+    "median",
+    "prod",
+])
+NOTHING_READ = frozenset([
+    "zeros_like",
+    "ones_like",
+    "empty_like",
+    "full_like",
+    "rand_like",
+    "randn_like",
+    "new_zeros",
+    "new_ones",
+    "new_empty",
+    "new_full",
+    "bernoulli_like",
+    "sym_size",
+])
+
+
+def op(node: fx.Node) -> str:
+    """Return "linear" for `aten.linear.default`, "getitem", or "" for an input."""
+    if node.op != "call_function":
+        return ""
+    packet = getattr(node.target, "overloadpacket", node.target)
+    return getattr(packet, "__name__", "").rpartition(".")[2]
+
+
+def value(node: fx.Node) -> Any:
+    """Return the fake tensor of a node; of the first output where there are many."""
+    found = node.meta.get("val")
+    while isinstance(found, (tuple, list)) and found:
+        found = found[0]
+    return found
+
+
+def shape(node: fx.Node) -> tuple[int, ...]:
+    """Return the shape of a node's (first) tensor; () where it is none."""
+    found = value(node)
+    return tuple(found.shape) if hasattr(found, "shape") else ()
+
+
+def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
+    """Return an argument given by position or by name."""
+    if len(node.args) > index:
+        return node.args[index]
+    return node.kwargs.get(name, default)
