@@ -31,26 +31,31 @@ RAW = {
 }
 
 
-def decode(raw: Shaped[Any, "*shape"], dtype: str) -> Float[Any, "*shape"]:
-    """Return the values of raw bits in float64, exactly."""
+def decode(
+    raw: Shaped[Any, "*shape"], dtype: str, out: Float[Any, " room"] | None = None
+) -> Float[Any, "*shape"]:
+    """Return the values of raw bits in float64, exactly; in the memory of `out`."""
+    room = np.empty(raw.size) if out is None else out[: raw.size]
+    values = room.reshape(raw.shape)
     if dtype == "float8_e4m3fn":
-        return _values(dtype)[raw]
+        return np.take(_values(dtype), raw, out=values, mode="clip")
     if dtype == "bfloat16":
         raw = (raw.astype("<u4") << 16).view("<f4")
     elif dtype == "float8_e5m2":
         raw = (raw.astype("<u2") << 8).view("<f2")
     with np.errstate(invalid="ignore"):  # a signalling NaN
-        return raw.astype(np.float64)
+        np.copyto(values, raw)
+    return values
 
 
 def census(
     raw: Shaped[Any, "*shape"], dtype: str, *, trainable: bool = True
 ) -> Census:
     """Return the census of a whole array of raw bits."""
-    flat, tally = raw.reshape(-1), Tally(dtype)
+    flat, tally, room = raw.reshape(-1), Tally(dtype), np.empty(BLOCK)
     for start in range(0, flat.size, BLOCK):
         block = flat[start : start + BLOCK]
-        tally.add(block, decode(block, dtype))
+        tally.add(block, decode(block, dtype, room))
     return tally.census(raw.shape, trainable=trainable)
 
 
@@ -66,6 +71,7 @@ class Tally:
         self.shift: float | None = None
         self.powers = np.zeros(4)
         self.low, self.high = np.inf, -np.inf
+        self.room = np.empty((2, 0))  # reused: fresh pages cost more than the sums
 
     def add(self, raw: Shaped[Any, "..."], values: Float[Any, "..."]) -> None:
         """Count one block, given as raw bits and as the float64 `values` of them."""
@@ -93,8 +99,10 @@ class Tally:
         with np.errstate(over="ignore", invalid="ignore"):  # float64 near its end
             if self.shift is None:
                 self.shift = float(x.mean())
-            d = x - self.shift
-            q = d * d
+            if self.room.shape[1] < x.size:
+                self.room = np.empty((2, x.size))
+            d = np.subtract(x, self.shift, out=self.room[0, : x.size])
+            q = np.multiply(d, d, out=self.room[1, : x.size])
             self.powers += (d.sum(), q.sum(), q @ d, q @ q)
 
     def census(self, shape: tuple[int, ...], *, trainable: bool = True) -> Census:
@@ -175,12 +183,16 @@ class UnitSums:
     def __init__(self, outer: int, units: int, inner: int) -> None:
         self.units = np.zeros(units)
         self.columns = np.zeros((outer, inner))
+        self.room = np.empty(0)
 
     def add(self, first: tuple[int, int], values: Float[Any, "outer unit inner"]) -> None:
         """Add a block whose first value stands at (outer, unit) `first`."""
         outer, unit, _ = values.shape
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and Inf stay visible
-            squares = values * values
+            if self.room.size < values.size:
+                self.room = np.empty(values.size)
+            squares = self.room[: values.size].reshape(values.shape)
+            np.multiply(values, values, out=squares)
             self.units[first[1] : first[1] + unit] += squares.sum((0, 2))
             self.columns[first[0] : first[0] + outer] += squares.sum(1)
 

@@ -11,10 +11,10 @@ from jaxtyping import Float, Shaped
 from plumbob.errors import FileError
 from plumbob.survey.census import BLOCK, RAW, Tally, UnitSums, decode, twins
 from plumbob.survey.files import Entry, blocks, entries
-from plumbob.survey.names import Map, maps
+from plumbob.survey.maps import Map, maps
 from plumbob.types import Census, Needs, Reading, Rows, Survey
 
-UNITS = 1 << 21  # more units, or longer rows, would need memory as large as the tensor
+UNITS = 1 << 21  # more units, or longer ones, would need memory of a tensor's own size
 
 Placed = tuple[tuple[int, int], Shaped[Any, "outer unit inner"]]
 
@@ -24,7 +24,7 @@ def read(
 ) -> Survey:
     """Survey the weights of a safetensors file or folder.
 
-    Sites are known by name and shape only (see `names.maps`). `unseen` lists what is
+    Sites are known by name and shape only (see `maps.maps`). `unseen` lists what is
     in the file and was not judged.
 
     Args:
@@ -83,16 +83,17 @@ def _tensor(
     view = place.view if place else None
     if place and place.why:
         unseen[entry.name] = f"units not judged: {place.why}"
-    if view and (view[1] > UNITS or view[2] > UNITS or view[1] * view[2] > BLOCK < view[0]):
+    if view and max(view[1], _row(view), view[0] * view[2]) > UNITS:
         unseen[entry.name] = "units not judged: too many or too long"
         view = None
     if not view:
+        room = np.empty(BLOCK)
         for block in blocks(entry, RAW[entry.dtype], BLOCK):
-            tally.add(block, decode(block, entry.dtype))
+            tally.add(block, decode(block, entry.dtype, room))
         return tally.census(entry.shape), None
-    sums = UnitSums(*view)
+    sums, room = UnitSums(*view), np.empty(_step(view) * _row(view))
     for first, block in _placed(entry, view):
-        values = decode(block, entry.dtype)
+        values = decode(block, entry.dtype, room)
         tally.add(block, values)
         sums.add(first, values)
     raw = _whole(bias) if bias else None
@@ -108,15 +109,23 @@ def _tensor(
 def _placed(entry: Entry, view: tuple[int, int, int]) -> Iterator[Placed]:
     """Yield whole rows of (outer, out, inner), each block with its first (outer, out)."""
     outer, out, inner = view
-    step = max(1, BLOCK // (inner if outer == 1 else out * inner))
-    size = step * (inner if outer == 1 else out * inner)
-    place = 0
-    for block in blocks(entry, RAW[entry.dtype], size):
+    step, place = _step(view), 0
+    for block in blocks(entry, RAW[entry.dtype], step * _row(view)):
         if outer == 1:
             yield (0, place), block.reshape(1, -1, inner)
         else:
             yield (place, 0), block.reshape(-1, out, inner)
         place += step
+
+
+def _row(view: tuple[int, int, int]) -> int:
+    """Return how many values lie together: a unit's, or one of each unit's."""
+    outer, out, inner = view
+    return inner if outer == 1 else out * inner
+
+
+def _step(view: tuple[int, int, int]) -> int:
+    return max(1, BLOCK // _row(view))
 
 
 def _whole(entry: Entry) -> Shaped[Any, " values"]:
