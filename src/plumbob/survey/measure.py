@@ -1,0 +1,228 @@
+"""A model, and what the user has of data, loss and optimiser, to a survey."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from plumbob.errors import InputError, did_you_mean
+from plumbob.survey.batches import Batch, batches
+from plumbob.survey.guard import untouched
+from plumbob.survey.optimizer import optimizer_facts
+from plumbob.survey.output import output_facts
+from plumbob.survey.probe import Probed, probe
+from plumbob.survey.shift import proofs
+from plumbob.survey.stage import stages
+from plumbob.survey.trace import Graph, export, module_sites, sites
+from plumbob.survey.weights import weigh
+from plumbob.types import Census, Needs, Output, Proof, Reading, Site, Stage, Survey
+
+
+def measure(
+    model: nn.Module,
+    data: Any = None,
+    *,
+    targets: Any = None,
+    loss: Callable[..., Any] | None = None,
+    optimizer: Any = None,
+    stage: Stage | str | None = None,
+    limit: int | None = None,
+    keep: int = 0,
+    gradients: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Survey:
+    """Measure everything that the given facts allow; leave no trace in the model.
+
+    `keep` is the number of rows of z kept per site for pictures and quantiles (0: none,
+    nor the weights themselves), `gradients` whether they are taken where a loss is
+    known; the other arguments are those of `plumbob.check`.
+
+    Raises:
+        InputError: the model, data, loss or optimiser cannot be used as given.
+    """
+    model = _module(model)
+    said = _stage(stage)
+    tell = progress or (lambda line: None)
+    unseen: dict[str, str] = {}
+    about = _about(model)
+    with untouched(model):
+        if data is None:
+            unseen |= dict.fromkeys(("graph", "activations"), "no data given")
+            found: tuple[Site, ...] = module_sites(model)
+            proved: tuple[Proof, ...] = ()
+            probed = None
+        else:
+            feed = batches(model, data, targets=targets, loss=loss, limit=limit)
+            first = next(feed)
+            tell("tracing the graph")
+            found, proved, why = _structure(model, first)
+            unseen |= why
+            probed = _probe(model, chain([first], feed), found, loss, keep, gradients, tell)
+        tell("weighing the parameters")
+        probed_sites = probed.sites if probed else ()
+        found = (*found, *(s for s in probed_sites if s not in found))
+        tensors, rows, unweighed = weigh(model, found)
+        stage_of = stages(model, found, optimizer, said)
+        output, why_not = _output(probed, found, loss)
+    unseen |= unweighed | why_not | (probed.unseen if probed else {})
+    found = tuple(replace(s, stage=stage_of.get(s.name, s.stage)) for s in found)
+    readings = dict(probed.readings) if probed else {}
+    for name, row in rows.items():
+        readings[name] = replace(readings.get(name, Reading()), rows=row)
+    facts = optimizer_facts(optimizer, model) if optimizer is not None else None
+    known = _known(unseen, probed, found, facts is not None, output)
+    return Survey(
+        sites=found,
+        known=known,
+        readings=readings,
+        tensors=tensors,
+        proofs=proved,
+        gradients=probed.gradients if probed else {},
+        optimizer=facts,
+        output=output,
+        unseen=unseen,
+        about=about | {"digest": _digest(tensors)},
+    )
+
+
+def _module(model: Any) -> nn.Module:
+    """Return the module itself (a compiled one unwrapped), or say what is wrong."""
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"expected a torch.nn.Module, got {type(model).__name__}; pass the model "
+            "itself, or the path of a safetensors file"
+        )
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise InputError(
+            f"{type(model).__name__} has no parameters, so there is nothing to weigh; "
+            "register its tensors with nn.Parameter or its layers with nn.ModuleList"
+        )
+    for name, parameter in parameters.items():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InputError(
+                f"{name} has no shape yet; run one batch through the model first"
+            )
+    return model
+
+
+def _stage(stage: Stage | str | None) -> Stage | None:
+    if stage is None or isinstance(stage, Stage):
+        return stage
+    names = [s.value for s in Stage]
+    if stage not in names:
+        raise InputError(
+            f"expected a stage of {', '.join(names)}, got {stage!r}."
+            + did_you_mean(stage, names)
+        )
+    return Stage(stage)
+
+
+def _structure(
+    model: nn.Module, batch: Batch
+) -> tuple[tuple[Site, ...], tuple[Proof, ...], dict[str, str]]:
+    """Trace the training and the inference graph; fall back on the modules alone."""
+    graphs: dict[bool, Graph] = {}
+    for training in (True, False):
+        try:
+            graphs[training] = export(
+                model, batch.args, batch.kwargs, training=training
+            )
+        except InputError as error:
+            why = {"graph": str(error)}
+    if model.training not in graphs:
+        return module_sites(model), (), why
+    graph = graphs[model.training]
+    proved = proofs(model, graphs.get(True), graphs.get(False))
+    return sites(model, graph), proved, {}
+
+
+def _probe(
+    model: nn.Module,
+    feed: Iterator[Batch],
+    found: tuple[Site, ...],
+    loss: Callable[..., Any] | None,
+    keep: int,
+    gradients: bool,
+    tell: Callable[[str], None],
+) -> Probed | None:
+    if any(p.is_meta for p in model.parameters()):
+        return None
+    return probe(
+        model,
+        feed,
+        found,
+        loss=loss,
+        keep=keep,
+        gradients=gradients,
+        on_batch=lambda count: tell(f"measuring batch {count}"),
+    )
+
+
+def _output(
+    probed: Probed | None,
+    found: tuple[Site, ...],
+    loss: Callable[..., Any] | None,
+) -> tuple[Output | None, dict[str, str]]:
+    """Measure the output's bias where the loss and the targets are at hand."""
+    if probed is None:
+        return None, {"targets": "nothing was run"}
+    if loss is None or probed.targets is None or probed.outputs is None:
+        return None, {"targets": "no loss given with targets, or they are inside"}
+    heads = [site for site in found if site.is_output]
+    return output_facts(
+        probed.net_inputs,
+        probed.outputs,
+        probed.targets,
+        loss,
+        heads[0] if len(heads) == 1 else None,
+    )
+
+
+def _known(
+    unseen: Mapping[str, str],
+    probed: Probed | None,
+    found: tuple[Site, ...],
+    has_optimizer: bool,
+    output: Output | None,
+) -> Needs:
+    facts = {
+        Needs.WEIGHTS: True,
+        Needs.GRAPH: "graph" not in unseen,
+        Needs.ACTIVATIONS: probed is not None,
+        Needs.GRADIENTS: probed is not None and bool(probed.gradients),
+        Needs.TARGETS: output is not None,
+        Needs.OPTIMIZER: has_optimizer,
+        Needs.STAGE: any(site.stage is not Stage.UNKNOWN for site in found),
+    }
+    known = Needs(0)
+    for need, fact in facts.items():
+        known |= need if fact else Needs(0)
+    return known
+
+
+def _about(model: nn.Module) -> dict[str, str | int | float]:
+    parameters = list(model.parameters())
+    dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
+    return {
+        "model": type(model).__name__,
+        "parameters": sum(p.numel() for p in parameters),
+        "dtype": ", ".join(dtypes),
+        "mode": "training" if model.training else "evaluation",
+        "torch": torch.__version__,
+        "seed": torch.initial_seed(),
+    }
+
+
+def _digest(tensors: Mapping[str, Census]) -> str:
+    """Return a fingerprint of names, shapes and moments: the same model, the same."""
+    text = "\n".join(
+        f"{name} {c.shape} {c.dtype} {c.mean!r} {c.var!r}"
+        for name, c in sorted(tensors.items())
+    )
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

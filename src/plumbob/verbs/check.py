@@ -1,0 +1,88 @@
+"""`check`: judge a checkpoint on disk, a model, or a model on data."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from plumbob.report.report import Report
+    from plumbob.settings import Settings
+    from plumbob.types import Stage
+
+
+def check(
+    model: "nn.Module | str | Path",
+    data: Any = None,
+    *,
+    targets: Any = None,
+    loss: Callable[..., Any] | None = None,
+    optimizer: Any = None,
+    stage: "Stage | str | None" = None,
+    select: str | Iterable[str] | None = None,
+    ignore: str | Iterable[str] | None = None,
+    settings: "Settings | None" = None,
+    limit: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> "Report":
+    """Say what leans in a model, why, in numbers, and what to do about it.
+
+    The model, its gradients, mode, hooks and buffers and all random states are left
+    bit for bit as found.
+
+    Args:
+        model: a module, or the path of a safetensors file or folder, which is judged
+            by its weights alone without executing anything.
+        data: a tensor (one input), a dict (keyword inputs), a tuple (positional
+            inputs), or a loader: any other iterable of what the training loop feeds.
+        targets: of a single batch.
+        loss: called as `loss(outputs, targets)`.
+        optimizer: the optimiser (or several) that trains the model.
+        stage: "init" or "trained" where you know; otherwise only evidence counts.
+        select: codes, prefixes or names of the rules to judge by; all by default.
+        ignore: codes, prefixes or names not to judge by.
+        settings: thresholds, ignores per site, baseline; `select` and `ignore` given
+            here come on top.
+        limit: the largest number of batches taken from a loader.
+        progress: called with a short line at each step of the work.
+
+    Returns:
+        The report; `print(report)` shows it.
+
+    Raises:
+        InputError: the model, data, loss or optimiser cannot be used as given.
+        FileError: the file is truncated, hostile or of an unknown kind.
+        SettingsError: a code, name or threshold does not exist.
+    """
+    from plumbob.judge import judge
+    from plumbob.report.report import Report
+    from plumbob.rules import RULES
+    from plumbob.settings import Settings
+
+    chosen = (settings or Settings()).choose(RULES, select=select, ignore=ignore)
+    if isinstance(model, str | Path):
+        from plumbob.survey.checkpoint import read
+
+        survey = read(Path(model), on_tensor=progress)
+    else:
+        from plumbob.survey.measure import measure
+
+        survey = measure(
+            model,
+            data,
+            targets=targets,
+            loss=loss,
+            optimizer=optimizer,
+            stage=stage,
+            limit=limit,
+            progress=progress,
+        )
+    verdict = judge(survey, RULES, chosen)
+    return Report(
+        findings=verdict.findings,
+        survey=survey,
+        not_judged=verdict.not_judged,
+        crashed=verdict.crashed,
+        settings=chosen,
+    )
