@@ -265,7 +265,8 @@ class Output:
 
     All losses are per sample. `loss` is the model's, `shifted` the same after the
     best constant shift of the net input of the output, `zero` and `constant` those
-    of a net input that is 0 and of the best constant one.
+    of a net input that is 0 and of the best constant one. `chance` is the gain that a
+    shift fitted to so few samples shows, and loses again on new ones, where none is due.
     """
 
     site: str | None
@@ -278,6 +279,7 @@ class Output:
     mean_output: Float[Any, " units"]
     mean_target: Float[Any, " units"] | None = None
     samples: int = 0
+    chance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,7 +346,7 @@ class Finding:
 
     message: str
     cause: str
-    evidence: Mapping[str, float]
+    evidence: Mapping[str, int | float]
     remedy: Remedy
     site: str | None = None
     units: tuple[int, ...] = ()

@@ -1,0 +1,360 @@
+"""What the output's bias could gain, measured through the user's own loss."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from math import isclose, isfinite, prod
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from plumbob.types import Output, Site
+
+_WIDEST = 4096  # units of the output
+_AT_MOST = 1 << 20  # numbers of z that are looked at
+_FEWEST = 8  # samples
+
+Link = Callable[[Tensor, int], Tensor]
+View = Callable[[Tensor], Tensor]
+
+_LINKS: dict[str, Link] = {
+    "identity": lambda z, axis: z,
+    "sigmoid": lambda z, axis: z.sigmoid(),
+    "softmax": lambda z, axis: z.softmax(axis),
+    "log_softmax": lambda z, axis: z.log_softmax(axis),
+    "tanh": lambda z, axis: z.tanh(),
+    "softplus": lambda z, axis: torch.nn.functional.softplus(z),
+    "exp": lambda z, axis: z.exp(),
+    "relu": lambda z, axis: z.relu(),
+    "logsigmoid": lambda z, axis: torch.nn.functional.logsigmoid(z),
+}
+
+
+class _NotMeasuredError(Exception):
+    """Why there are no facts about the output."""
+
+
+def output_facts(
+    net_inputs: Tensor | None,
+    outputs: Any,
+    targets: Any,
+    loss: Callable[..., Any],
+    site: Site | None,
+) -> tuple[Output | None, dict[str, str]]:
+    """Return the loss at four constants of the output, found through the loss itself.
+
+    Why:
+        No formula for the best bias is trusted: pos_weight, class weights, smoothing
+        and custom terms all move it. The shift s that minimises
+        loss(link(z + s), targets) is searched numerically, where `link` is the
+        function, recognised by its values, that makes the outputs of z. Where none
+        fits, or there is no z, the outputs themselves are shifted and `site` is None.
+
+    Args:
+        net_inputs: z of the output's site for all samples.
+        outputs: what the model returned.
+        targets: a tensor, or a tuple, list or dict of tensors, samples first.
+        loss: called as `loss(outputs, targets)`; a mean or a sum over samples, told
+            apart by doubling the batch. Nothing of its own is changed.
+        site: whose z it is.
+
+    Returns:
+        The facts, or None with the reason under "targets".
+    """
+    try:
+        return _facts(net_inputs, outputs, targets, loss, site), {}
+    except _NotMeasuredError as reason:
+        return None, {"targets": str(reason)}
+
+
+def _facts(
+    z: Tensor | None, outputs: Any, targets: Any, loss: Callable[..., Any], site: Any
+) -> Output:
+    if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
+        raise _NotMeasuredError("the model's output is not one tensor of numbers")
+    samples = len(outputs) if outputs.ndim else 0
+    leaves, form = pytree.tree_flatten(targets)
+    if (
+        not all(isinstance(t, Tensor) and len(t) == samples for t in leaves)
+        or not leaves
+    ):
+        raise _NotMeasuredError(
+            "the targets are not tensors with one row for each sample"
+        )
+    kept = min(samples, _AT_MOST // max(1, outputs[:1].numel()))
+    if kept < _FEWEST:
+        raise _NotMeasuredError(f"fewer than {_FEWEST} samples")
+    outputs, leaves = outputs[:kept].detach(), [t[:kept].detach() for t in leaves]
+    head = _head(z, samples, outputs, leaves[0], site)
+    units = head.z.shape[head.axis]
+    if units > _WIDEST:
+        raise _NotMeasuredError(f"{units} units at the output; {_WIDEST} are searched")
+    curve = _curve(head, leaves, form, loss)
+    zero = _Curve(torch.zeros_like(curve.z), curve.axis, curve.loss)
+    shift, shifted = curve.lowest()
+    best, constant = zero.lowest()
+    here, origin = (c.height(torch.zeros_like(best)) for c in (curve, zero))
+    if not all(map(isfinite, (here, shifted, origin, constant))):
+        raise _NotMeasuredError("the loss is not finite")
+    return Output(
+        site=head.site,
+        loss=here,
+        shifted=shifted,
+        zero=origin,
+        constant=constant,
+        shift=shift.double().cpu().numpy(),
+        best=best.double().cpu().numpy(),
+        mean_output=_per_unit(outputs, head.output_axis),
+        mean_target=_mean_target(leaves, outputs, head.output_axis, units),
+        samples=kept,
+        chance=max(curve.chance(shift), zero.chance(best)),
+    )
+
+
+@dataclass(frozen=True)
+class _Head:
+    """z with its axis of units, and how the output is made of it."""
+
+    z: Tensor
+    axis: int
+    output_axis: int
+    link: Callable[[Tensor], Tensor]
+    site: str | None
+
+
+def _head(
+    z: Tensor | None, samples: int, outputs: Tensor, target: Tensor, site: Site | None
+) -> _Head:
+    """Find how the outputs come from z; else take the outputs themselves."""
+    kept = len(outputs)
+    if z is not None and site and z.numel() * kept == outputs.numel() * samples:
+        if z.shape[0] != samples:  # positions flattened into rows
+            z = z.reshape(samples, -1, z.shape[-1])
+        z = z[:kept].detach()
+        z = z[:, None] if z.ndim == 1 else z
+        axis = 1 if site.kind.startswith("conv") else -1
+        close = 1e-4 if outputs.dtype in {torch.float32, torch.float64} else 2e-2
+        first = site.activation or "identity"  # a z of 0 fits tanh and identity
+        for link, (view, at) in product(
+            sorted(_LINKS, key=lambda name: name != first), _views(z, axis, outputs)
+        ):
+            made = partial(_made, link=_LINKS[link], axis=axis, view=view)
+            if torch.allclose(made(z), outputs, rtol=close, atol=close * 1e-2):
+                return _Head(z, axis, at, made, site.name)
+    if outputs.ndim == 1:
+        return _Head(outputs[:, None], -1, -1, lambda a: a[:, 0], None)
+    labels = outputs.ndim == 3 and not target.is_floating_point()
+    classes_first = labels and target.shape[1:] == outputs.shape[2:]
+    axis = 1 if outputs.ndim == 4 or classes_first else -1
+    return _Head(outputs, axis, axis, lambda a: a, None)
+
+
+def _made(z: Tensor, *, link: Link, axis: int, view: View) -> Tensor:
+    return view(link(z, axis))
+
+
+def _views(z: Tensor, axis: int, outputs: Tensor) -> Iterator[tuple[View, int]]:
+    """Yield the ways in which z may be laid out in the outputs, and the units' axis."""
+    shape = outputs.shape
+    yield (lambda a: a.reshape(shape)), axis
+    if axis == -1 and len(shape) > 2 and z.shape[-1] == shape[1]:
+        rows = (shape[0], *shape[2:], shape[1])  # (N, T, C) handed on as (N, C, T)
+        yield (lambda a: a.reshape(rows).movedim(-1, 1)), 1
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """The loss per sample as a function of a shift of z."""
+
+    z: Tensor
+    axis: int
+    loss: Callable[[Tensor], Tensor]
+
+    def value(self, shift: Float[Tensor, " units"]) -> Tensor:
+        shape = [1] * self.z.ndim
+        shape[self.axis] = -1
+        return self.loss(self.z + shift.view(shape))
+
+    def height(self, shift: Tensor) -> float:
+        with torch.no_grad():
+            return float(self.value(shift))
+
+    def slope(self, shift: Tensor) -> tuple[float, Tensor]:
+        """Return value and gradient; `autograd.grad` leaves the loss's own alone."""
+        with torch.enable_grad():
+            s = shift.detach().requires_grad_()
+            value = self.value(s)
+            (gradient,) = torch.autograd.grad(value, s)
+        return float(value.detach()), gradient
+
+    def lowest(self) -> tuple[Float[Tensor, " units"], float]:
+        """Return the best shift and the loss there.
+
+        L-BFGS; then, for losses with corners (absolute error, hinge), bisection on
+        the sign of the slope of all units at once.
+
+        Raises:
+            _NotMeasuredError: there is no best one, the loss falls for ever.
+        """
+        s = self.z.new_zeros(self.z.shape[self.axis])
+        start, first = self.slope(s)
+        if not isfinite(start):
+            return s, start
+        found = self._lbfgs(s, start)
+        _, slope = self.slope(found[0])
+        if float(slope.norm()) > 1e-5 * float(first.norm()):
+            found = min(found, self._bisect(), key=lambda f: f[1])
+        s, low = found
+        if low < start and self.height(2 * s) < low - 0.01 * (start - low):
+            raise _NotMeasuredError("the loss keeps falling as the output is shifted")
+        return s, low
+
+    def _lbfgs(self, s: Tensor, start: float) -> tuple[Tensor, float]:
+        best = (s.clone(), start)
+        s = s.clone().requires_grad_()
+        fine = 1e-12 if s.dtype is torch.float64 else 1e-6
+        lbfgs = torch.optim.LBFGS(
+            [s],
+            max_iter=100,
+            history_size=20,
+            tolerance_grad=fine,
+            tolerance_change=fine * 1e-3,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> float:
+            nonlocal best
+            value, s.grad = self.slope(s)
+            if value < best[1]:
+                best = (s.detach().clone(), value)
+            return value
+
+        for _ in range(2):  # a restart frees it from a poor memory
+            lbfgs.step(closure)
+            lbfgs.state.clear()
+            if not bool(torch.isfinite(s).all()):
+                break
+        return best
+
+    def _bisect(self) -> tuple[Tensor, float]:
+        """Exact where the loss is a sum over units, each convex in its shift."""
+        zero = self.z.new_zeros(self.z.shape[self.axis])
+        down = -self.slope(zero)[1].sign()
+        width = torch.full_like(zero, 1e-3)
+        for _ in range(60):
+            onward = self.slope(down * width)[1].sign() == -down
+            if not bool((onward & (down != 0)).any()):
+                break
+            width = torch.where(onward, width * 2, width)
+        near, far = zero, down * width
+        for _ in range(60):
+            middle = (near + far) / 2
+            onward = self.slope(middle)[1].sign() == -down
+            near, far = (
+                torch.where(onward, middle, near),
+                torch.where(onward, far, middle),
+            )
+        values = [(s, self.height(s)) for s in (near, far)]
+        return min(values, key=lambda v: v[1])
+
+    def chance(self, shift: Float[Tensor, " units"]) -> float:
+        """Return what so many samples gain by chance: tr G / (h N).
+
+        G is the covariance of the samples' gradients and h the curvature along the
+        shift, -(mean gradient . shift) / |shift|^2. Half of it is the gain of a shift
+        fitted where none is due, half what it then loses on new samples.
+        """
+        with torch.enable_grad():
+            z = self.z.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.loss(z), z)
+        n = len(z)
+        rows = (
+            (n * gradient).movedim(self.axis, 1).flatten(2).sum(2)
+            if z.ndim > 2
+            else (n * gradient)
+        )
+        fall = -float(rows.mean(0) @ shift)
+        if fall <= 0:
+            return 0.0
+        return float(rows.var(0, correction=0).sum() * (shift @ shift)) / fall / n
+
+
+def _curve(
+    head: _Head, targets: list[Tensor], form: Any, loss: Callable[..., Any]
+) -> _Curve:
+    """Return the loss over z, in float64 unless the loss refuses it.
+
+    Raises:
+        _NotMeasuredError: it refuses float32 too, or is no mean or sum over samples.
+    """
+    why = ""
+    for dtype in (torch.float64, torch.float32):
+        z = head.z.to(dtype)
+        cast = [t.to(dtype) if t.is_floating_point() else t for t in targets]
+        total = partial(_total, head=head, targets=cast, form=form, loss=loss)
+        try:
+            with torch.enable_grad():
+                probe = z.clone().requires_grad_()
+                once = total(probe)
+                torch.autograd.grad(once, probe)
+            one, two = float(once.detach()), float(total(z, times=2).detach())
+        except _NotMeasuredError:
+            raise
+        except Exception as error:  # the user's own code may raise anything
+            why = str(error).partition("\n")[0] or type(error).__name__
+            continue
+        if not isfinite(one):
+            raise _NotMeasuredError("the loss is not finite")
+        if isclose(one, two, rel_tol=1e-3):
+            return _Curve(z, head.axis, total)
+        if isclose(2 * one, two, rel_tol=1e-3):
+            return _Curve(z, head.axis, partial(total, share=1 / len(z)))
+        raise _NotMeasuredError("the loss is neither a mean nor a sum over samples")
+    raise _NotMeasuredError(f"the loss cannot be taken again on shifted outputs: {why}")
+
+
+def _total(
+    z: Tensor,
+    *,
+    head: _Head,
+    targets: list[Tensor],
+    form: Any,
+    loss: Callable[..., Any],
+    times: int = 1,
+    share: float = 1.0,
+) -> Tensor:
+    """Return a share of the user's loss of the whole batch, repeated so many times.
+
+    Raises:
+        _NotMeasuredError: it is not one number.
+    """
+    rows = [torch.cat([t] * times) for t in targets]
+    value = loss(torch.cat([head.link(z)] * times), pytree.tree_unflatten(rows, form))
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise _NotMeasuredError("the loss is not one number")
+    return value.reshape(()) * share
+
+
+def _per_unit(values: Tensor, axis: int) -> Any:
+    values = values.double()[:, None] if values.ndim == 1 else values.double()
+    return values.movedim(axis, -1).flatten(0, -2).mean(0).cpu().numpy()
+
+
+def _mean_target(targets: list[Tensor], outputs: Tensor, axis: int, units: int) -> Any:
+    """Return the targets' mean per unit, or the shares of the classes."""
+    if len(targets) != 1:
+        return None
+    (target,) = targets
+    if target.shape == outputs.shape or (units == 1 and len(target) == target.numel()):
+        return _per_unit(target.reshape(outputs.shape), axis)
+    if target.is_floating_point() or target.numel() * units != prod(outputs.shape):
+        return None
+    known = target[(target >= 0) & (target < units)].flatten()
+    if not known.numel():
+        return None
+    counts = torch.bincount(known, minlength=units).double()
+    return (counts / counts.sum()).cpu().numpy()
