@@ -7,7 +7,7 @@ are power sums in float64 about the first block's mean, because E[x^2] - E[x]^2
 loses all digits of the variance where the mean is large.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from hashlib import blake2b
 from typing import Any
@@ -199,13 +199,13 @@ class UnitSums:
 
 def twins(
     sums: Float[Any, " units"],
-    bias: Shaped[Any, " units"] | None,
+    tags: Sequence[Shaped[Any, " units"]],
     blocks: Callable[[], Iterable[tuple[tuple[int, int], Shaped[Any, "a b c"]]]],
 ) -> Int[Any, " units"]:
-    """Return for each unit the first unit whose weights and bias are bit for bit its.
+    """Return for each unit the first unit whose weights and tags are bit for bit its.
 
-    Only units with equal `sums` (squared norms) are read again, from `blocks`, and
-    compared by a 128-bit digest of their bytes.
+    Tags are further values that units must share: the bias, the group. Only units with equal `sums` (squared norms) are read
+    again, from `blocks`, and compared by a 128-bit digest of their bytes.
     """
     first = np.arange(sums.size)
     _, group, sizes = np.unique(sums, return_inverse=True, return_counts=True)
@@ -213,9 +213,9 @@ def twins(
     if not candidates.size:
         return first
     digests = {j: blake2b(digest_size=16) for j in candidates.tolist()}
-    if bias is not None:
-        for j, digest in digests.items():
-            digest.update(bias[j : j + 1].tobytes())
+    for j, digest in digests.items():
+        for tag in tags:
+            digest.update(tag[j : j + 1].tobytes())
     for (_, unit), block in blocks():
         for j in candidates[
             (candidates >= unit) & (candidates < unit + block.shape[1])

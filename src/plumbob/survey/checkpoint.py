@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from plumbob.errors import FileError
 from plumbob.survey.census import BLOCK, RAW, Tally, UnitSums, decode, twins
 from plumbob.survey.files import Entry, blocks, entries
-from plumbob.survey.maps import Map, maps
+from plumbob.survey.layout import Map, maps
 from plumbob.types import Census, Needs, Reading, Rows, Survey
 
 UNITS = 1 << 21  # more units, or longer ones, would need memory of a tensor's own size
@@ -20,16 +20,16 @@ Placed = tuple[tuple[int, int], Shaped[Any, "outer unit inner"]]
 
 
 def read(
-    path: str | Path, *, on_tensor: Callable[[str, float], None] | None = None
+    path: str | Path, *, on_tensor: Callable[[str], None] | None = None
 ) -> Survey:
     """Survey the weights of a safetensors file or folder.
 
-    Sites are known by name and shape only (see `maps.maps`). `unseen` lists what is
+    Sites are known by name and shape only (see `layout.maps`). `unseen` lists what is
     in the file and was not judged.
 
     Args:
         path: a safetensors file, an index of shards, or a folder of either.
-        on_tensor: called after each tensor with its name and the share of bytes read.
+        on_tensor: called before each tensor with its name.
 
     Raises:
         FileError: nothing there, of another kind, truncated or not what it claims.
@@ -40,8 +40,9 @@ def read(
     tensors: dict[str, Census] = {}
     readings: dict[str, Reading] = {}
     unseen: dict[str, str] = {}
-    total, done = sum(e.stop - e.start for e in found) or 1, 0
     for entry in found:
+        if on_tensor:
+            on_tensor(entry.name)
         if entry.dtype in RAW:
             place = known.get(entry.name)
             bias = held.get((place and place.site.bias) or "")
@@ -50,9 +51,6 @@ def read(
                 readings[place.site.name] = Reading(rows=rows)
         else:
             unseen[entry.name] = f"{entry.dtype}: not a floating-point weight"
-        done += entry.stop - entry.start
-        if on_tensor:
-            on_tensor(entry.name, done / total)
     if not tensors:
         raise FileError(
             f"Expected floating-point weights in {path}, got {len(found)} tensors of "
@@ -100,7 +98,7 @@ def _tensor(
     rows = Rows(
         norm=np.sqrt(sums.units),
         columns=np.sqrt(sums.columns.reshape(-1)),
-        twin=twins(sums.units, raw, lambda: _placed(entry, view)),
+        twin=twins(sums.units, [] if raw is None else [raw], lambda: _placed(entry, view)),
         bias=decode(raw, bias.dtype) if raw is not None and bias else None,
     )
     return tally.census(entry.shape), rows

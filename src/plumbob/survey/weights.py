@@ -1,0 +1,274 @@
+"""The parameters of a model: their values counted, their units compared, or loaded."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from plumbob.errors import FileError, InputError, did_you_mean
+from plumbob.survey.census import BLOCK, RAW, UnitSums, census, decode, twins
+from plumbob.survey.files import Entry, blocks, entries
+from plumbob.types import Census, Rows, Site
+
+MAPS = {"linear", "conv", "conv-transpose", "recurrent", "embedding"}
+
+
+class Weights:
+    """Raw bits of every parameter that can be weighed; `unseen` says why not."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.raw: dict[str, tuple[Shaped[Any, "..."], str]] = {}
+        self.trainable: dict[str, bool] = {}
+        self.unseen: dict[str, str] = {}
+        for name, parameter in model.named_parameters():
+            if why := _unreadable(parameter):
+                self.unseen[name] = why
+            else:
+                self.raw[name] = _bits(parameter)
+                self.trainable[name] = parameter.requires_grad
+
+    def of(self, site: Site) -> tuple[Shaped[Any, "outer out inner"], str] | None:
+        """Return a site's weight with its units on the middle axis, and its dtype."""
+        if site.kind not in MAPS or site.weight not in self.raw:
+            return None
+        raw, dtype = self.raw[site.weight]
+        if site.rows:
+            low, high = site.rows
+            raw = raw[:, low:high] if site.transposed else raw[low:high]
+        outer = raw.shape[0] if site.transposed else 1
+        if raw.ndim < 2 or raw.size != site.out * site.fan_in:
+            return None  # a grouped transposed convolution, a computed shape
+        return raw.reshape(outer, site.out, -1), dtype
+
+    def bias(self, site: Site) -> tuple[Shaped[Any, " out"], str] | None:
+        """Return the bits of a site's bias, of its own rows only."""
+        if site.bias not in self.raw:
+            return None
+        raw, dtype = self.raw[site.bias or ""]
+        raw = raw.reshape(-1)
+        if site.rows and raw.size != site.out:
+            raw = raw[site.rows[0] : site.rows[1]]
+        return (raw, dtype) if raw.size == site.out else None
+
+
+def weigh(
+    model: nn.Module, sites: Sequence[Site]
+) -> tuple[dict[str, Census], dict[str, Rows], dict[str, str]]:
+    """Return the census of every parameter, the rows of every site, what was not seen.
+
+    Integer, quantised, complex and meta parameters are not weighed.
+    """
+    weights = Weights(model)
+    tensors = {
+        name: census(raw, dtype, trainable=weights.trainable[name])
+        for name, (raw, dtype) in weights.raw.items()
+    }
+    known = {site.name: site for site in sites}
+    rows = {
+        site.name: replace(found, **_outgoing(site, known, weights))
+        for site in sites
+        if (found := _rows(site, weights))
+    }
+    return tensors, rows, weights.unseen
+
+
+def _rows(site: Site, weights: Weights) -> Rows | None:
+    weight, bias = weights.of(site), weights.bias(site)
+    if weight is None:
+        return None
+    raw, dtype = weight
+    sums = _sums(raw, dtype)
+    # Units of different groups read different inputs: they are never twins.
+    tags = [np.arange(site.out) * site.groups // site.out]
+    return Rows(
+        norm=np.sqrt(sums.units),
+        columns=np.sqrt(sums.columns.reshape(-1)),
+        twin=twins(
+            sums.units, tags + ([bias[0]] if bias else []), lambda: _blocks(raw)
+        ),
+        bias=decode(*bias) if bias else None,
+    )
+
+
+def _outgoing(
+    site: Site, known: Mapping[str, Site], weights: Weights
+) -> dict[str, Any]:
+    """Return the norms of what reads each unit, and which units are read alike.
+
+    Two units are read alike only if nothing else is added to them on the way and the
+    norms between scale both alike.
+    """
+    readers: list[tuple[Shaped[Any, "outer unit inner"], str]] = []
+    tags: list[Shaped[Any, " unit"]] = []
+    squares, alone = np.zeros(site.out), not site.is_output
+    for feed in site.feeds:
+        reader = known.get(feed.site)
+        found = weights.of(reader) if reader and feed.repeat else None
+        if not (reader and found) or reader.fan_in % site.out:
+            return {}
+        raw, dtype = found
+        outer = 1 if reader.transposed else reader.out
+        raw = raw.reshape(outer, site.out, -1)
+        gain = np.ones(site.out)
+        for norm in known.values():
+            if norm.kind != "norm" or site.name not in norm.fed_by:
+                continue
+            if all(f.site != reader.name for f in norm.feeds):
+                continue
+            for name in filter(None, (norm.weight, norm.bias)):
+                scale = weights.raw.get(name)
+                if scale is None or scale[0].size != site.out:
+                    return {}
+                tags.append(scale[0].reshape(-1))
+                if name == norm.weight:
+                    gain = gain * decode(scale[0].reshape(-1), scale[1])
+        squares += _sums(raw, dtype).units * gain**2
+        readers.append((raw, dtype))
+        alone &= set(reader.fed_by) <= {site.name}
+    if not readers or site.is_output:
+        return {}
+    alike = None
+    if alone:
+        alike = twins(squares, tags, lambda: (b for r, _ in readers for b in _blocks(r)))
+    return {"outgoing": np.sqrt(squares), "outgoing_twin": alike}
+
+
+def _sums(raw: Shaped[Any, "outer unit inner"], dtype: str) -> UnitSums:
+    sums = UnitSums(*raw.shape)
+    for first, block in _blocks(raw):
+        sums.add(first, decode(block, dtype))
+    return sums
+
+
+def _blocks(
+    raw: Shaped[Any, "outer unit inner"],
+) -> Iterator[tuple[tuple[int, int], Shaped[Any, "a b c"]]]:
+    outer, units, inner = raw.shape
+    step = max(1, BLOCK // max(inner if outer == 1 else units * inner, 1))
+    if outer == 1:
+        for i in range(0, units, step):
+            yield (0, i), raw[:, i : i + step]
+    else:
+        for i in range(0, outer, step):
+            yield (i, 0), raw[i : i + step]
+
+
+def _unreadable(parameter: Tensor) -> str | None:
+    if parameter.is_meta:
+        return "on the meta device, which holds no values"
+    if parameter.is_quantized or not parameter.is_floating_point():
+        return f"{parameter.dtype}: not a floating-point weight"
+    if type(parameter.data) is not Tensor:
+        return f"a {type(parameter.data).__name__}, not a plain tensor"
+    if _name(parameter.dtype) not in RAW:
+        return f"{parameter.dtype} is not known here"
+    return None
+
+
+def _bits(parameter: Tensor) -> tuple[Shaped[Any, "..."], str]:
+    """Return a tensor's bits as NumPy holds them, without a copy on the CPU."""
+    values, dtype = parameter.detach().cpu().contiguous(), _name(parameter.dtype)
+    if dtype == "bfloat16":
+        return values.view(torch.int16).numpy().view("<u2"), dtype
+    if RAW[dtype].itemsize == 1:
+        return values.view(torch.uint8).numpy(), dtype
+    return values.numpy(), dtype
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def load(model: nn.Module, path: str | Path) -> None:
+    """Put the weights of a safetensors file or folder into a model, or none of them.
+
+    Values are converted to the model's dtype; what lies on the meta device gets
+    memory. Of tied weights one is enough.
+
+    Raises:
+        FileError: the file is truncated, hostile or of an unknown kind.
+        InputError: names or shapes differ from the model's.
+    """
+    found = {entry.name: entry for entry in entries(path)}
+    state = model.state_dict(keep_vars=True)
+    by_tensor: dict[int, list[str]] = {}
+    for name, tensor in state.items():
+        by_tensor.setdefault(id(tensor), []).append(name)
+    missing = [
+        name
+        for name, tensor in state.items()
+        if not any(alias in found for alias in by_tensor[id(tensor)])
+    ]
+    _agree(found, state, missing, path)
+    values: dict[str, Tensor] = {}
+    for names in by_tensor.values():
+        first = next(name for name in names if name in found)
+        target = state[first]
+        value = _tensor(found[first])
+        if target.is_meta:
+            values |= dict.fromkeys(names, value.to(target.dtype))
+        else:
+            with torch.no_grad():
+                target.copy_(value)
+    if values:
+        model.load_state_dict(values, strict=False, assign=True)
+        model_tied = {n: ns[0] for ns in by_tensor.values() for n in ns[1:]}
+        for name, first in model_tied.items():
+            if name in values:
+                _set(model, name, _get(model, first))
+
+
+def _agree(
+    found: Mapping[str, Entry],
+    state: Mapping[str, Tensor],
+    missing: Sequence[str],
+    path: str | Path,
+) -> None:
+    """Raise one error for all names and shapes that differ."""
+    faults = [f"'{name}' is missing" for name in missing]
+    for name, entry in found.items():
+        if name not in state:
+            hint = did_you_mean(name, missing or state)
+            faults.append(f"'{name}' is not in the model.{hint}".rstrip("."))
+        elif tuple(state[name].shape) != entry.shape:
+            faults.append(
+                f"'{name}' has shape {entry.shape}, the model's "
+                f"{tuple(state[name].shape)}"
+            )
+    if faults:
+        more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
+        raise InputError(
+            f"Expected the weights in {path} to fit the model, got {len(faults)} "
+            f"differences: {'; '.join(faults[:8])}{more}. Build the model with the "
+            f"configuration that the file was saved from."
+        )
+
+
+def _tensor(entry: Entry) -> Tensor:
+    dtype = getattr(torch, entry.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise FileError(
+            f"Expected a dtype that torch has for '{entry.name}' in {entry.path}, got "
+            f"{entry.dtype}."
+        )
+    size = entry.stop - entry.start
+    if not size:
+        return torch.empty(entry.shape, dtype=dtype)
+    raw = next(blocks(entry, np.dtype("u1"), size))
+    return torch.from_numpy(raw).view(dtype).reshape(entry.shape)
+
+
+def _get(model: nn.Module, name: str) -> Any:
+    path, _, last = name.rpartition(".")
+    return getattr(model.get_submodule(path), last)
+
+
+def _set(model: nn.Module, name: str, value: Any) -> None:
+    path, _, last = name.rpartition(".")
+    setattr(model.get_submodule(path), last, value)
