@@ -43,6 +43,49 @@ def non_finite_weight(*, leans):
     return {"model": model}
 
 
+def dead_relu(*, leans):
+    model = mlp(8, 16, 16, 2)
+    if leans:
+        model[2].bias.data.fill_(-20)
+    return {"model": model, "data": torch.randn(256, 8, generator=seeded())}
+
+
+def linear_relu(*, leans):
+    model = mlp(8, 16, 2)
+    if leans:
+        model[0].bias.data.fill_(8)
+    return {"model": model, "data": torch.randn(256, 8, generator=seeded())}
+
+
+def saturated_unit(*, leans):
+    model = mlp(8, 16, 2, activation=nn.Tanh)
+    if leans:
+        model[0].weight.data *= 20
+    data = torch.randn(256, 8, generator=seeded())
+    return {"model": model, "data": data, "stage": "init"}
+
+
+def uncentred_input(*, leans):
+    x = torch.randn(256, 8, generator=seeded())
+    return {"model": mlp(8, 16, 2), "data": x + 3 if leans else x}
+
+
+def bias_cancels_mean(*, leans):
+    """The same function twice: x with its mean and b - w.mu, x centred and b = 0."""
+    model = mlp(8, 16, 2)
+    model[0].weight.data = model[0].weight.data.abs() + 0.5
+    x = torch.randn(256, 8, generator=seeded())
+    if leans:
+        x += 1.5
+        model[0].bias.data = -1.5 * model[0].weight.data.sum(1)
+    return {"model": model, "data": x}
+
+
 ZOO = {
     "PB101": non_finite_weight,
+    "PB201": dead_relu,
+    "PB202": linear_relu,
+    "PB203": saturated_unit,
+    "PB205": uncentred_input,
+    "PB206": bias_cancels_mean,
 }

@@ -90,6 +90,8 @@ def _fold(
         for other in order:
             if (
                 finding.code in rules[other.code].explains
+                # a code explains itself downstream only, and never in a circle
+                and (finding.code != other.code or rank(other) < rank(finding))
                 and int(other.severity or 0) >= int(finding.severity or 0)
                 and (
                     None in (here := site(finding), there := site(other))

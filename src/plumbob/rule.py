@@ -81,7 +81,7 @@ def sections(docstring: str | None) -> dict[str, str]:
 class _Numbers(Formatter):
     """`str.format` over evidence: four significant digits unless a form is given."""
 
-    def __init__(self, evidence: Mapping[str, float]) -> None:
+    def __init__(self, evidence: Mapping[str, int | float]) -> None:
         self.evidence = evidence
 
     def fill(self, template: str) -> str:

@@ -1,0 +1,207 @@
+"""PB201: ReLU units that never fire."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from plumbob.rule import rule
+from plumbob.types import Finding, Moments, Needs, Remedy, Severity, Site, Survey
+
+
+@rule(
+    "PB201",
+    "dead-relu",
+    Needs.ACTIVATIONS,
+    Severity.ERROR,
+    since="0.1",
+    explains=("PB201", "PB202", "PB203", "PB206"),
+)
+def dead_relu(
+    survey: Survey,
+    *,
+    fires_below: float = 0.1,
+    share_above: float = 0.9,
+    idle_above: float = 0.5,
+) -> Iterator[Finding]:
+    """Units before a ReLU never fire, so nothing passes them, forwards or backwards.
+
+    Why:
+        A ReLU has slope 0 where z <= 0. A unit that fires on no input has gradient
+        zero in w and b and no step revives it. A layer in which no unit fires cuts
+        everything before it off: an error, unless another path (a residual sum)
+        leads around it. Death belongs to w, b and the inputs together, so it is
+        counted from z, never read from b.
+
+    Evidence:
+        dead of units: how many never fired on `samples` independent inputs, at any
+        position; share of the layer.
+        fires_at_most: the upper 95 % limit of Clopper and Pearson for a rate of 0 in
+        n, 1 - 0.05^(1/n), about 3/n.
+        by_bias: dead units that fire without b (max z > b); by_weights: those that w
+        and the mean of x hold down without any help of b; by_input: those whose
+        input does not vary.
+        unit, b, shift (w.mu), beta (E[z]), sd, high (max z): those of the unit whose
+        best input is farthest from firing; balanced = -w.mu, the b where E[z] = 0.
+
+    Args:
+        fires_below: the largest rate that may still be possible. A unit learns from
+            the inputs it fires on; at a tenth it sees a fifth of what one with rate
+            1/2 sees. 0 of n rules that out from n = 29: smaller samples, no verdict.
+        share_above: share of dead units from which it is a warning. The gain of a
+            layer falls by sqrt(1 - share): 3.2 at 0.9, more than the 2.4 between He's
+            and torch's initial weights, with both of which nets train. Measured on a
+            layer 64 wide (benchmarks/leaning_units.py): 50 % dead costs nothing, 75 %
+            1.9 times the epochs with momentum and 1.1 with Adam, 90 % 2.9 and 2.8.
+        idle_above: share from which it is told at all. A few dead units are ordinary
+            (4 % at the eighth layer of a healthy He net); at 1/2 a layer half as wide
+            computes the same function.
+
+    Remedy:
+        Because of b: set b near -w.mu, where half of the inputs fire, and lower the
+        learning rate that threw it out. Because of w.mu: centre the input. Because
+        of the input: revive what feeds it.
+
+    Allow when:
+        Units were pruned on purpose, or the data given are not those of training.
+
+    Example:
+        >>> from nets import codes, dead_relu
+        >>> codes(dead_relu(leans=True)), codes(dead_relu(leans=False))
+        ({'PB201'}, set())
+
+    References:
+        Clopper and Pearson (1934), The use of confidence or fiducial limits, section
+        3. Hanley and Lippman-Hand (1983), If nothing goes wrong, is everything all
+        right? Lu, Shin, Su and Karniadakis (2020), Dying ReLU and initialization.
+    """
+    for site in survey.sites:
+        reading = survey.readings.get(site.name)
+        if not _fires(site) or reading is None or reading.z is None:
+            continue
+        never = _never(reading.z)
+        share = float(never.mean())
+        at_most = 1 - 0.05 ** (1 / max(reading.samples, 1))
+        if at_most > fires_below or share < idle_above:
+            continue
+        cut = bool(never.all()) and _only_way(site, survey)
+        yield _finding(
+            survey,
+            site,
+            never,
+            {"samples": reading.samples, "fires_at_most": at_most, "share": share},
+            Severity.ERROR
+            if cut
+            else Severity.WARNING
+            if share >= share_above
+            else Severity.INFO,
+        )
+
+
+def _fires(site: Site) -> bool:
+    """A norm between the map and its ReLU is a site of its own, with its own z."""
+    return site.activation in {"relu", "relu6"} and site.norm is None
+
+
+def _never(z: Moments) -> Bool[Any, " units"]:
+    return (z.count > 0) & (z.positive == 0) & (z.nonfinite == 0)
+
+
+def _only_way(site: Site, survey: Survey) -> bool:
+    """Return whether every known path from the input to an output passes the site."""
+    feeds = {s.name: [feed.site for feed in s.feeds] for s in survey.sites}
+    outputs = {s.name for s in survey.sites if s.is_output}
+    if site.name in outputs:
+        return outputs == {site.name}
+    seen = {site.name}
+    todo = [s.name for s in survey.sites if s.reads_input]
+    while todo:
+        if (place := todo.pop()) not in seen:
+            seen.add(place)
+            todo += feeds.get(place, [])
+    return bool(outputs) and not outputs & seen
+
+
+def _finding(
+    survey: Survey,
+    site: Site,
+    dead: Bool[Any, " units"],
+    evidence: dict[str, int | float],
+    severity: Severity,
+) -> Finding:
+    reading = survey.readings[site.name]
+    z, rows = reading.z, reading.rows
+    assert z is not None
+    bias = np.zeros(len(dead)) if rows is None or rows.bias is None else rows.bias
+    still = dead & (z.low == z.high)
+    by_bias = dead & ~still & (z.high > bias)
+    by_weights = dead & ~still & ~by_bias
+    counts = {
+        "by_input": int(still.sum()),
+        "by_bias": int(by_bias.sum()),
+        "by_weights": int(by_weights.sum()),
+    }
+    main = max(counts, key=lambda name: counts[name])
+    group = {"by_input": still, "by_bias": by_bias, "by_weights": by_weights}[main]
+    far = np.where(group, z.high / np.where(z.sd > 0, z.sd, 1), np.inf)
+    worst = int(far.argmin())
+    b, beta = float(bias[worst]), float(z.mean[worst])
+    before = [name for name in site.fed_by if _dead(name, survey)]
+    cause, advice = {
+        "by_input": (
+            "the input: it is the same for every sample, so z = {beta} always"
+            + (f", because {before[0]} is dead" if before else ""),
+            f"Revive {before[0]} first."
+            if before
+            else "Feed inputs that vary, or give the units a b above -w.mu "
+            "(unit {unit}: {balanced}).",
+        ),
+        "by_bias": (
+            "the bias: {by_bias} of them fire without it (unit {unit}: b = {b}, w.mu = "
+            "{shift}, so E[z] = {beta} where sd[z] = {sd})",
+            "Set each of these biases to -w.mu, where about half of the inputs fire "
+            "(unit {unit}: {balanced}), and find what threw them out: their "
+            "initial value or the learning rate.",
+        ),
+        "by_weights": (
+            "w.mu: {by_weights} of them stay off without any bias, because the input "
+            "is not centred (unit {unit}: w.mu = {shift}, b = {b}, sd[z] = {sd})",
+            ("Subtract the mean of the input" if site.reads_input else "Centre x")
+            + ", or start these biases at -w.mu (unit {unit}: {balanced}).",
+        ),
+    }[main]
+    return Finding(
+        site=site.name,
+        units=tuple(int(unit) for unit in np.flatnonzero(dead)),
+        message="{dead} of {units} units never fire on {samples} samples (95 % sure: "
+        "each on fewer than {fires_at_most:.1%} of all inputs)",
+        cause=cause,
+        evidence=evidence
+        | counts
+        | {
+            "dead": int(dead.sum()),
+            "units": len(dead),
+            "unit": worst,
+            "b": b,
+            "shift": beta - b,
+            "beta": beta,
+            "sd": float(z.sd[worst]),
+            "high": float(z.high[worst]),
+            "balanced": b - beta,
+        },
+        remedy=Remedy(advice=advice),
+        severity=severity,
+    )
+
+
+def _dead(name: str, survey: Survey) -> bool:
+    site = next((s for s in survey.sites if s.name == name), None)
+    reading = survey.readings.get(name)
+    return (
+        site is not None
+        and _fires(site)
+        and reading is not None
+        and reading.z is not None
+        and bool(_never(reading.z).all())
+    )

@@ -1,0 +1,129 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hand import one
+from plumbob.judge import judge
+from plumbob.rule import findings
+from plumbob.rules.dead_relu import dead_relu
+from plumbob.settings import Settings
+from plumbob.types import Feed, Severity, Site
+
+
+def chain(z, **changes):
+    """fc1 -> relu -> fc2, the output."""
+    survey = one(z, **{"feeds": (Feed(site="fc2"),), "activation": "relu"} | changes)
+    fc2 = Site(
+        name="fc2",
+        kind="linear",
+        out=2,
+        fan_in=z.shape[1],
+        weight="fc2.weight",
+        fed_by=("fc1",),
+        is_output=True,
+    )
+    return replace(survey, sites=(*survey.sites, fc2))
+
+
+def ramp(units, dead, samples=100):
+    """z falls from 1 to -1; dead units are 2 lower, from -1 to -3."""
+    z = np.linspace(1, -1, samples)[:, None] + np.zeros(units)
+    z[:, :dead] -= 2
+    return z
+
+
+@pytest.mark.parametrize(
+    ("dead", "severity"),
+    [
+        (4, None),
+        (5, Severity.INFO),
+        (8, Severity.INFO),
+        (9, Severity.WARNING),
+        (10, Severity.ERROR),
+    ],
+)
+def test_severity_follows_the_share(dead, severity):
+    found = list(findings(dead_relu, chain(ramp(10, dead))))
+    assert [f.severity for f in found] == ([] if severity is None else [severity])
+    if found:
+        assert found[0].units == tuple(range(dead))
+        assert found[0].evidence["share"] == dead / 10
+
+
+@pytest.mark.parametrize(("samples", "verdict"), [(28, False), (29, True)])
+def test_few_samples_give_no_verdict(samples, verdict):
+    found = list(findings(dead_relu, chain(ramp(4, 4, samples))))
+    assert bool(found) == verdict
+    if found:
+        limit = found[0].evidence["fires_at_most"]
+        assert (1 - limit) ** samples == pytest.approx(0.05)
+
+
+def test_positions_are_not_samples():
+    survey = chain(ramp(4, 4, 1000), samples=8)  # 125 positions in each of 8 images
+    assert not list(findings(dead_relu, survey))
+
+
+def test_the_bias_is_told_apart_from_the_mean_of_the_input():
+    z = ramp(2, 2)  # max z = -1, E[z] = -2
+    by_bias = next(findings(dead_relu, chain(z, bias=np.array([-1.5, -2.0]))))
+    assert by_bias.evidence["by_bias"] == 2
+    assert by_bias.cause.startswith("the bias: 2 of them fire without it")
+    assert by_bias.evidence["balanced"] == pytest.approx(0.5)  # b - E[z] of unit 0
+    assert by_bias.evidence["shift"] == pytest.approx(-0.5)
+    by_mean = next(findings(dead_relu, chain(z, bias=np.array([-1.0, 0.5]))))
+    assert by_mean.evidence["by_weights"] == 2
+    assert by_mean.cause.startswith("w.mu: 2 of them")
+    assert by_mean.remedy.advice.startswith("Subtract the mean of the input")
+
+
+def test_an_input_that_does_not_vary():
+    found = next(findings(dead_relu, chain(np.full((50, 3), -0.25))))
+    assert found.evidence["by_input"] == 3
+    assert found.cause == (
+        "the input: it is the same for every sample, so z = -0.25 always"
+    )
+
+
+@pytest.mark.parametrize(
+    ("also", "severity"), [((), Severity.ERROR), (("fc2",), Severity.WARNING)]
+)
+def test_a_path_around_a_dead_layer_makes_it_a_warning(also, severity):
+    survey = chain(ramp(4, 4), reads_input=False)
+    stem = Site(
+        name="stem",
+        kind="linear",
+        out=3,
+        fan_in=3,
+        weight="stem.weight",
+        feeds=tuple(Feed(site=name) for name in ("fc1", *also)),
+        reads_input=True,
+    )
+    survey = replace(survey, sites=(stem, *survey.sites))
+    assert next(findings(dead_relu, survey)).severity is severity
+
+
+def test_the_layer_after_a_dead_one_names_it():
+    survey = chain(ramp(4, 4))
+    fc1, fc2 = survey.sites
+    fc2 = replace(fc2, activation="relu", out=3)
+    reading = one(np.full((100, 3), -0.25)).readings["fc1"]
+    survey = replace(
+        survey,
+        sites=(fc1, fc2),
+        readings={**survey.readings, "fc2": reading},
+    )
+    second = list(findings(dead_relu, survey))[1]
+    assert second.cause.endswith("because fc1 is dead")
+    assert second.remedy.advice == "Revive fc1 first."
+    folded = judge(survey, (dead_relu,), Settings()).findings
+    assert [f.site for f in folded] == ["fc1"]
+    assert [f.site for f in folded[0].consequences] == ["fc2"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"activation": "gelu"}, {"activation": None}, {"norm": "batch-norm"}]
+)
+def test_only_where_z_meets_a_relu(changes):
+    assert not list(findings(dead_relu, chain(ramp(4, 4), **changes)))
