@@ -43,6 +43,37 @@ def non_finite_weight(*, leans):
     return {"model": model}
 
 
+def symmetric_units(*, leans):
+    model = mlp(4, 8, 2)
+    if leans:
+        model[0].weight.data.fill_(0.1)
+    return {"model": model}
+
+
+def unused_unit(*, leans):
+    model = mlp(4, 8, 2)
+    if leans:
+        model[0].weight.data[3] = 0
+    return {"model": model}
+
+
+def decayed_unit(*, leans):
+    """Units 2 and 5 after a long decay without a gradient."""
+    model = mlp(8, 16, 16, 2)
+    if leans:
+        for unit in (2, 5):
+            model[2].weight.data[unit] *= 1e-3
+            model[4].weight.data[:, unit] *= 1e-3
+    return {"model": model, "data": torch.randn(256, 8, generator=seeded())}
+
+
+def duplicate_units(*, leans):
+    model = mlp(4, 8, 2)
+    if leans:
+        model[0].weight.data[5] = model[0].weight.data[1]
+    return {"model": model}
+
+
 def dead_relu(*, leans):
     model = mlp(8, 16, 16, 2)
     if leans:
@@ -81,11 +112,72 @@ def bias_cancels_mean(*, leans):
     return {"model": model, "data": x}
 
 
+def non_finite_gradient(*, leans):
+    """A root of 0: x[0] and the biases are 0, so are output and target."""
+    x = torch.randn(64, 4, generator=seeded())
+    y = torch.randn(64, 2, generator=seeded(1))
+    x[0] = y[0] = 0
+    inside = 0 if leans else 1e-6
+
+    def loss(output, target):
+        return ((output - target).square().sum(1) + inside).sqrt().mean()
+
+    return {"model": mlp(4, 8, 2), "data": x, "targets": y, "loss": loss}
+
+
+class Detach(nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
+def disconnected_parameter(*, leans):
+    model = mlp(4, 8, 2)
+    if leans:
+        model.insert(2, Detach())
+    x = torch.randn(64, 4, generator=seeded())
+    y = torch.randn(64, 2, generator=seeded(1))
+    return {"model": model, "data": x, "targets": y, "loss": nn.MSELoss()}
+
+
+def decayed_bias(*, leans):
+    model = mlp(4, 8, 2)
+    biases = [p for p in model.parameters() if p.ndim < 2]
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    groups = [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
+    held = model.parameters() if leans else groups
+    return {"model": model, "optimizer": torch.optim.AdamW(held)}
+
+
+def forgotten_parameter(*, leans):
+    model = mlp(4, 8, 2)
+    held = model[:1] if leans else model
+    return {"model": model, "optimizer": torch.optim.SGD(held.parameters())}
+
+
+def output_bias_prior(*, leans):
+    """One positive in a hundred; its twin starts at log(p / (1 - p))."""
+    model = mlp(8, 16, 1)
+    y = (torch.arange(500) % 100 == 0).float()[:, None]
+    if not leans:
+        model[2].bias.data.fill_(torch.logit(y.mean()))
+    x = torch.randn(500, 8, generator=seeded())
+    return {"model": model, "data": x, "targets": y, "loss": nn.BCEWithLogitsLoss()}
+
+
 ZOO = {
     "PB101": non_finite_weight,
+    "PB102": symmetric_units,
+    "PB103": unused_unit,
+    "PB106": decayed_unit,
+    "PB107": duplicate_units,
     "PB201": dead_relu,
     "PB202": linear_relu,
     "PB203": saturated_unit,
     "PB205": uncentred_input,
     "PB206": bias_cancels_mean,
+    "PB403": non_finite_gradient,
+    "PB405": disconnected_parameter,
+    "PB501": decayed_bias,
+    "PB502": forgotten_parameter,
+    "PB601": output_bias_prior,
 }

@@ -1,0 +1,125 @@
+"""PB405: a trainable parameter that the loss does not depend on."""
+
+from collections.abc import Iterator
+
+from plumbob.rule import rule
+from plumbob.types import Finding, Needs, Remedy, Severity, Site, Survey
+
+
+@rule("PB405", "disconnected-parameter", Needs.GRADIENTS, Severity.ERROR, since="0.1")
+def disconnected_parameter(survey: Survey) -> Iterator[Finding]:
+    """A trainable parameter has no path to the loss, so it never learns.
+
+    Why:
+        A gradient that happens to be 0 (a zero-initialised branch, a row of a table
+        that this batch does not use) has a path and is not meant: only where autograd
+        finds no path at all is the parameter disconnected. Three cases differ:
+
+        - no parameter has a path: nothing can be learnt, an error;
+        - the map runs and a map behind it does learn: the path is cut on the way
+          (detach, .data, argmax, a round trip through numpy, no_grad): a warning, for
+          these layers keep their random values;
+        - nothing behind it learns either: this forward pass or this loss does not use
+          it (the pooler of a language model): info. It costs memory, and data-parallel
+          training stops unless told to look for unused parameters.
+
+        No threshold: there is a path or there is none.
+
+    Evidence:
+        parameters: how many are disconnected, of `of` trainable ones.
+
+    Remedy:
+        Mend the cut, or freeze (requires_grad_(False)) or delete what is unused.
+
+    Allow when:
+        The stop is meant and the part is not trained by this loss (a target network);
+        freezing it says so.
+
+    Example:
+        >>> from nets import codes, disconnected_parameter
+        >>> leans, plumb = (disconnected_parameter(leans=x) for x in (True, False))
+        >>> codes(leans), codes(plumb)
+        ({'PB405'}, set())
+
+    References:
+        Li et al. (2020), PyTorch Distributed, section 3.2.3 (unused parameters).
+    """
+    lost = [name for name, g in survey.gradients.items() if not g.reached]
+    if not lost:
+        return
+    of = len(survey.gradients)
+    if len(lost) == of:
+        yield _finding(
+            survey,
+            lost,
+            of,
+            severity=Severity.ERROR,
+            cause="the loss depends on none of them: it was computed from detached "
+            "values",
+            advice="Let the loss depend on the model: look for detach, .item(), numpy, "
+            "argmax or no_grad between the output and the loss.",
+        )
+        return
+    reached = {name for name, g in survey.gradients.items() if g.reached}
+    learns = {s.name for s in survey.sites if reached & {s.weight, s.bias}}
+    cut = {
+        name
+        for site in survey.sites
+        if (reading := survey.readings.get(site.name)) and reading.z is not None
+        if site.name not in learns and _behind(site, survey) & learns
+        for name in (site.weight, site.bias)
+        if name in lost
+    }
+    for names, severity, cause, advice in (
+        (
+            [name for name in lost if name in cut],
+            Severity.WARNING,
+            "maps behind them learn, so the path is cut between",
+            "Look for detach, .data, argmax, rounding, numpy or no_grad behind the "
+            "last of them; if the stop is meant, freeze them.",
+        ),
+        (
+            [name for name in lost if name not in cut],
+            Severity.INFO,
+            "this loss makes no use of them, nor of anything behind them",
+            "Freeze or delete what is never used.",
+        ),
+    ):
+        if names:
+            yield _finding(
+                survey, names, of, severity=severity, cause=cause, advice=advice
+            )
+
+
+def _behind(site: Site, survey: Survey) -> set[str]:
+    """Return the names of all sites downstream."""
+    feeds = {s.name: [feed.site for feed in s.feeds] for s in survey.sites}
+    seen, todo = set[str](), list(feeds[site.name])
+    while todo:
+        if (name := todo.pop()) not in seen:
+            seen.add(name)
+            todo += feeds.get(name, [])
+    return seen
+
+
+def _finding(
+    survey: Survey,
+    names: list[str],
+    of: int,
+    *,
+    severity: Severity,
+    cause: str,
+    advice: str,
+) -> Finding:
+    last = [s.name for s in survey.sites if {s.weight, s.bias} & set(names)]
+    modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    more = f" and {len(modules) - 4} more" if len(modules) > 4 else ""
+    return Finding(
+        site=last[-1] if last else names[0],
+        message="{parameters} of {of} trainable parameters have no path to the loss: "
+        + (", ".join(modules[:4]) + more).replace("{", "{{").replace("}", "}}"),
+        cause=cause,
+        evidence={"parameters": len(names), "of": of},
+        remedy=Remedy(advice=advice),
+        severity=severity,
+    )

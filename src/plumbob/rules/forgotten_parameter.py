@@ -1,0 +1,95 @@
+"""PB502: a trainable parameter that no optimiser holds."""
+
+from collections.abc import Iterator
+
+from plumbob.rule import rule
+from plumbob.types import Finding, Needs, Remedy, Severity, Stage, Survey
+
+
+@rule(
+    "PB502",
+    "forgotten-parameter",
+    Needs.WEIGHTS | Needs.OPTIMIZER,
+    Severity.WARNING,
+    since="0.1",
+)
+def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
+    """A trainable parameter is in no group of the optimiser, so no step moves it.
+
+    Why:
+        A layer made or replaced after the optimiser, kept in a plain list, or lost
+        between groups computes gradients for nothing and keeps its values for ever.
+        Leaving a trained backbone out on purpose looks alike. They are told apart by
+        place: where everything up to some map is left out and everything behind it is
+        held, and the part left out is not at its initial values, it is a feature
+        extractor: info. Anything else (a head, layers in between, single biases,
+        random features) is a warning. No threshold: a parameter is held or not.
+
+    Evidence:
+        parameters: how many are not held, of `of` trainable ones that the loss reaches.
+        values: how many numbers they hold.
+
+    Remedy:
+        Hand them to the optimiser, or freeze them, which says so and saves their
+        gradients.
+
+    Allow when:
+        Another optimiser, not given here, holds them; check takes a list of several.
+
+    Example:
+        >>> from nets import codes, forgotten_parameter
+        >>> leans, plumb = (forgotten_parameter(leans=x) for x in (True, False))
+        >>> codes(leans), codes(plumb)
+        ({'PB502'}, set())
+
+    References:
+        PyTorch documentation, torch.optim, "Constructing it" (every parameter that is
+        to be optimised is passed explicitly).
+    """
+    assert survey.optimizer is not None
+    held = {name for group in survey.optimizer.groups for name in group.parameters}
+    trainable = [
+        name
+        for name, tensor in survey.tensors.items()
+        if tensor.trainable
+        and (name not in survey.gradients or survey.gradients[name].reached)
+    ]
+    lost = [name for name in trainable if name not in held]
+    if not lost:
+        return
+    sites = [
+        (site, {site.weight, site.bias} & set(trainable))
+        for site in survey.sites
+        if {site.weight, site.bias} & set(trainable)
+    ]
+    out = [bool(names & set(lost)) for _, names in sites]
+    whole = all(names <= set(lost) for (_, names), is_out in zip(sites, out) if is_out)
+    first = out.index(False) if False in out else len(out)
+    extractor = whole and 0 < first < len(out) and not any(out[first:])
+    initial = any(
+        site.stage is Stage.INIT for (site, _), is_out in zip(sites, out) if is_out
+    )
+    modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in lost))
+    more = f" and {len(modules) - 4} more" if len(modules) > 4 else ""
+    places = [site.name for (site, _), is_out in zip(sites, out) if is_out]
+    yield Finding(
+        site=places[-1] if places else lost[0],
+        message="{parameters} of {of} trainable parameters ({values} numbers) are in no "
+        "group of the optimiser: "
+        + (", ".join(modules[:4]) + more).replace("{", "{{").replace("}", "}}"),
+        cause="everything up to here is left out and everything behind is held: a "
+        "feature extractor, it seems"
+        if extractor and not initial
+        else "all of this part is left out, and it is at its initial, random values"
+        if extractor
+        else "they are left out while their neighbours are held",
+        evidence={
+            "parameters": len(lost),
+            "of": len(trainable),
+            "values": sum(survey.tensors[name].count for name in lost),
+        },
+        remedy=Remedy(
+            advice="Hand them to the optimiser, or call requires_grad_(False) on them."
+        ),
+        severity=Severity.INFO if extractor and not initial else Severity.WARNING,
+    )

@@ -1,0 +1,114 @@
+"""PB601: the output's bias is not where the targets are."""
+
+from collections.abc import Iterator
+
+from plumbob.rule import rule
+from plumbob.types import Finding, Needs, Output, Remedy, Severity, Stage, Survey
+
+
+@rule("PB601", "output-bias-prior", Needs.TARGETS, Severity.WARNING, since="0.1")
+def output_bias_prior(
+    survey: Survey,
+    *,
+    untrained_above: float = 0.5,
+    trained_above: float = 0.05,
+) -> Iterator[Finding]:
+    """A constant added to the output alone would save much of the loss.
+
+    Why:
+        The best constant of the output, the prior, needs no learning: log(p / (1 - p))
+        for a rate p, the mean for squared error, found here through the loss itself.
+        A net that starts elsewhere first spends its steps on carrying the output
+        there, through all its weights. After training the mean prediction must agree
+        with the targets; if a shift still saves loss, it does not.
+
+        Gains are measured in the loss that the best constant leaves, which makes
+        them free of the units of targets and loss: 0.63 nats against 0.06 at a rate of
+        1 %, 2500 against 1 at a target of 50 +- 1. Where the loss can be negative
+        (densities) that scale means nothing and half the dispersion, samples *
+        chance / 2, takes its place; for squared error the two are the same. What so
+        few samples show by chance is taken off first.
+
+    Evidence:
+        loss, shifted: the loss of the model, and after the best shift of its output.
+        zero, constant: that of an output of 0, and of the best constant.
+        gain = loss - shifted; chance: what such a shift gains and loses by chance;
+        share = (gain - chance) / scale; prior: the same share for an output of 0;
+        units: of the output; samples; shift: the largest, at `unit`.
+
+    Args:
+        untrained_above: share and prior where the output's map is not known to be
+            trained. A net whose random start is merely off, with nothing to encode
+            (balanced classes), has a prior of 0. Small nets trained with Adam needed
+            this many times the steps to the same test loss as with the right bias:
+            1.0-1.2 at a share of 0.15-0.23 (rate 30 %, mean of half a deviation),
+            1.2-1.5 at 0.4 (rate 20 %), 1.6-2 at 1 (rate 10 %, mean of one deviation),
+            2-4 at 0.6-2.2 (autoencoders of digits), over 3 at 3.9.
+        trained_above: share where the map is trained. 5 % of the loss of knowing
+            nothing is above what noisy last steps leave, and can be had for nothing.
+
+    Remedy:
+        Add the shift to the output's bias.
+
+    Allow when:
+        The shares in the data given here are not those of training, on purpose.
+
+    Example:
+        >>> from nets import codes, output_bias_prior
+        >>> codes(output_bias_prior(leans=True)), codes(output_bias_prior(leans=False))
+        ({'PB601'}, set())
+
+    References:
+        Lin et al. (2017), Focal loss for dense object detection, section 4.1.
+        Steyerberg (2019), Clinical prediction models, section 15.3
+        (calibration-in-the-large).
+    """
+    found = survey.output
+    assert found is not None
+    site = next((s for s in survey.sites if s.name == found.site), None)
+    trained = site is not None and site.stage is Stage.TRAINED
+    scale = max(found.constant, found.samples * found.chance / 2)
+    if scale <= 0:
+        return
+    share = (found.loss - found.shifted - found.chance) / scale
+    prior = (found.zero - found.constant - found.chance) / scale
+    if share <= (trained_above if trained else untrained_above):
+        return
+    if not trained and prior <= untrained_above:
+        return
+    unit = max(range(len(found.shift)), key=lambda i: abs(found.shift[i]))
+    yield Finding(
+        site=found.site,
+        message="a constant added to the output takes the loss from {loss} to {shifted}"
+        + ("" if trained else "; the best constant alone has {constant}"),
+        cause="the mean prediction does not agree with the targets"
+        if trained
+        else "the output starts far from the targets' mean or shares",
+        evidence={
+            "loss": found.loss,
+            "shifted": found.shifted,
+            "zero": found.zero,
+            "constant": found.constant,
+            "gain": found.loss - found.shifted,
+            "chance": found.chance,
+            "share": share,
+            "prior": prior,
+            "units": len(found.shift),
+            "samples": found.samples,
+            "unit": unit,
+            "shift": float(found.shift[unit]),
+        },
+        remedy=Remedy(
+            advice=_advice(found, has_bias=site is not None and site.bias is not None),
+        ),
+    )
+
+
+def _advice(found: Output, *, has_bias: bool) -> str:
+    where = "the output's bias" if has_bias else "the output, as a bias"
+    if len(found.shift) == 1:
+        return f"Add {{shift:+.4g}} to {where}."
+    return (
+        f"Add survey.output.shift to {where}, unit by unit ({{shift:+.4g}} at unit "
+        "{unit})."
+    )
