@@ -1,0 +1,297 @@
+"""The randomised test of a redundancy: the graph replayed with and without a shift.
+
+A theorem holds for every value of the parameters, so it is tried at random ones; a
+wrong theorem then changes the output by about the size of the shift with probability
+one. All is computed in float64, also what the model itself casts to float32.
+"""
+
+import random
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from plumbob.survey.domain import shape
+from plumbob.survey.graph import Graph
+from plumbob.survey.transfer import name
+
+MOST_PARAMETERS = 2**26  # half a gigabyte in float64
+MOST_VALUES = 2**27  # numbers that one replay computes
+LEAST_BOUND, MOST_BOUND = 1e-9, 1e-4
+EPS = 2.0**-52
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """No output changes when rows lo..hi of a parameter are shifted.
+
+    `carriers` maps the nodes where another parameter makes up for the shift to the
+    axis of that parameter; `met` are all nodes that the shift reaches.
+    """
+
+    parameter: str
+    lo: int
+    hi: int
+    carriers: Mapping[fx.Node, int]
+    met: frozenset[fx.Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """`error` is the relative change of the output, None with a reason if untested."""
+
+    holds: bool
+    error: float | None = None
+    untested: str = ""
+
+
+def replays(model: nn.Module, graph: Graph, claims: Sequence[Claim]) -> list[Trial]:
+    """Test claims on one graph, together where they cannot hide each other.
+
+    The bound is 1e-9 or, where the replay itself is less exact than that, a hundred
+    times the change that one unit in the last place of all parameters makes. A wrong
+    theorem changes the output by far more than 1e-4, which no bound exceeds.
+    """
+    if not claims:
+        return []
+    reason = _obstacle(model, graph)
+    if reason:
+        return [Trial(holds=True, untested=f"not tested: {reason}") for _ in claims]
+    try:
+        with torch.no_grad(), _fixed():
+            return _tested(_Replay(model, graph, claims), claims)
+    except Exception as error:  # any operation may refuse float64 or random values
+        why = f"not tested: its replay raised {type(error).__name__}"
+        return [Trial(holds=True, untested=why) for _ in claims]
+
+
+def _tested(replay: "_Replay", claims: Sequence[Claim]) -> list[Trial]:
+    bound = min(max(LEAST_BOUND, 100 * replay.noise()), MOST_BOUND)
+    trials: dict[int, Trial] = {}
+    for group in _groups(claims):
+        error = replay.error([claims[i] for i in group])
+        for i in group:
+            mine = error
+            if not error <= bound and len(group) > 1:
+                mine = replay.error([claims[i]])
+            trials[i] = Trial(holds=mine <= bound, error=mine)
+    return [trials[i] for i in range(len(claims))]
+
+
+def _groups(claims: Sequence[Claim]) -> list[list[int]]:
+    """Group claims that cannot hide each other.
+
+    A carrier takes away all that arrives, so where there is one, the shifts of two
+    claims must not meet.
+    """
+    groups: list[tuple[list[int], set[fx.Node], bool]] = []
+    for i, claim in enumerate(claims):
+        free = not claim.carriers
+        for members, met, all_free in groups:
+            if (free and all_free) or not met & claim.met:
+                members.append(i)
+                met |= claim.met
+                break
+        else:
+            groups.append(([i], set(claim.met), free))
+    return [members for members, _, _ in groups]
+
+
+def _obstacle(model: nn.Module, graph: Graph) -> str:
+    parameters = list(model.parameters())
+    if any(p.is_meta for p in parameters):
+        return "the parameters hold no values"
+    if sum(p.numel() for p in parameters) > MOST_PARAMETERS:
+        return f"more than {MOST_PARAMETERS} parameters"
+    if sum(prod(shape(n)) for n in graph.module.graph.nodes) > MOST_VALUES:
+        return f"a replay computes more than {MOST_VALUES} numbers"
+    return ""
+
+
+@contextmanager
+def _fixed() -> Generator[None]:
+    """Restore the random state and the default dtype."""
+    dtype, state = torch.get_default_dtype(), random.getstate()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        random.setstate(state)
+
+
+@dataclass(slots=True)
+class _Replay:
+    """Random values for a graph, and its outputs at them."""
+
+    model: nn.Module
+    graph: Graph
+    claims: Sequence[Claim]
+    values: dict[str, Any] = field(init=False)
+    base: list[Tensor] = field(init=False)
+    kept: dict[fx.Node, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        self.kept = {}
+        self.values = _draw(self.model, self.graph)
+        nodes = {n for claim in self.claims for n in claim.carriers}
+        self.base, self.kept = self.run(self.values, dict.fromkeys(nodes, -1))
+
+    def run(
+        self, values: Mapping[str, Any], carriers: Mapping[fx.Node, int]
+    ) -> tuple[list[Tensor], dict[fx.Node, Tensor]]:
+        torch.manual_seed(1)
+        player = _Player(self.graph.module, carriers, self.kept)
+        copies = [v.clone() if torch.is_tensor(v) else v for v in values.values()]
+        results = player.run(*copies)
+        named = next(n for n in self.graph.module.graph.nodes if n.op == "output")
+        nodes = pytree.tree_leaves(named.args[0])
+        leaves = pytree.tree_leaves(results)
+        return [
+            value.double()
+            for node, value in zip(nodes, leaves, strict=True)
+            if isinstance(node, fx.Node) and node.name in self.graph.outputs
+        ], player.met
+
+    def noise(self) -> float:
+        """Return the change by one unit in the last place of every parameter."""
+        values = dict(self.values)
+        for key in self.graph.parameters:
+            sign = torch.randint(0, 2, values[key].shape, device=values[key].device)
+            values[key] = values[key] * (1 + EPS * (2 * sign - 1))
+        return _change(self.run(values, {})[0], self.base)
+
+    def error(self, claims: Sequence[Claim]) -> float:
+        """Return the relative change of the output by random shifts."""
+        values = dict(self.values)
+        carriers: dict[fx.Node, int] = {}
+        torch.manual_seed(2)
+        for claim in claims:
+            carriers |= claim.carriers
+            shift = torch.randn(claim.hi - claim.lo)
+            for key, parameter in self.graph.parameters.items():
+                if parameter == claim.parameter:
+                    values[key] = values[key].clone()
+                    values[key][claim.lo : claim.hi] += shift.to(values[key].device)
+        return _change(self.run(values, carriers)[0], self.base)
+
+
+class _Player(fx.Interpreter):
+    """Runs a graph in float64; at its carriers the shift is taken away again.
+
+    A carrier makes up for one vector along its axis, so the shift that arrives must
+    be constant along the others: what is not is left in place, and shows.
+    """
+
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        carriers: Mapping[fx.Node, int],
+        kept: Mapping[fx.Node, Tensor],
+    ) -> None:
+        super().__init__(module)
+        self.carriers, self.kept = carriers, kept
+        self.met: dict[fx.Node, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n not in self.carriers:
+            return result
+        value = result[0] if isinstance(result, tuple) else result
+        if n not in self.kept:
+            self.met[n] = value
+            return result
+        axis = self.carriers[n]
+        others = [i for i in range(value.dim()) if i != axis]
+        value = value - (value - self.kept[n]).mean(others, keepdim=True)
+        return (value, *result[1:]) if isinstance(result, tuple) else value
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        args, kwargs = pytree.tree_map_only(torch.dtype, _double, (args, kwargs))
+        return super().call_function(target, args, kwargs)
+
+
+def _double(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype.is_floating_point else dtype
+
+
+def _draw(model: nn.Module, graph: Graph) -> dict[str, Any]:
+    """Draw parameters and floating inputs; keep buffers; inputs else as they fit.
+
+    Raises:
+        LookupError: the value of a constant is not known.
+    """
+    known = dict(model.named_buffers(remove_duplicate=False))
+    device = next(model.parameters()).device
+    drawn: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}
+    for node in graph.module.graph.nodes:
+        if node.op != "placeholder":
+            continue
+        value = node.meta.get("val")
+        key = graph.parameters.get(node.name) or node.name
+        buffer = known.get(graph.buffers.get(node.name, ""))
+        if not isinstance(value, Tensor):
+            values[node.name] = value
+        elif buffer is not None:
+            floating = buffer.is_floating_point()
+            values[node.name] = buffer.double() if floating else buffer
+        elif node.name in graph.buffers and value.numel() > 0:
+            raise LookupError(f"the constant {graph.buffers[node.name]} is not kept")
+        else:
+            if key not in drawn:
+                weight = node.name in graph.parameters
+                drawn[key] = _random(node, value, weight=weight).to(device)
+            values[node.name] = drawn[key]
+    return values
+
+
+def _random(node: fx.Node, like: Tensor, *, weight: bool) -> Tensor:
+    """Draw a tensor: matrices that keep the scale of what they multiply.
+
+    Whole numbers that pick from a table are drawn over the table; others are 1.
+    """
+    if like.is_floating_point():
+        drawn = torch.randn(like.shape)
+        if weight and like.dim() > 1:
+            drawn /= (like.numel() / max(like.shape)) ** 0.5
+        return drawn
+    dtype = torch.bool if like.dtype is torch.bool else torch.int64
+    if (rows := _table(node)) is not None:
+        return torch.randint(0, rows, like.shape)
+    return torch.ones(like.shape, dtype=dtype)
+
+
+def _table(node: fx.Node) -> int | None:
+    """Return the rows of the table that whole numbers pick from, None if there is none.
+
+    They are followed through changes of layout only.
+    """
+    for user in node.users:
+        if name(user) == "embedding" and user.args[1] is node:
+            return shape(user.args[0])[0]  # pyright: ignore[reportArgumentType]
+        if name(user) in {"view", "clone", "slice", "expand", "unsqueeze", "_to_copy"}:
+            rows = _table(user)
+            if rows is not None:
+                return rows
+    return None
+
+
+def _change(now: Sequence[Tensor], before: Sequence[Tensor]) -> float:
+    """Return the largest change, relative to the largest value of each output."""
+    worst = 0.0
+    for a, b in zip(now, before, strict=True):
+        both = a.isfinite() & b.isfinite()
+        if not torch.equal(a.isfinite(), b.isfinite()):
+            return float("inf")
+        if both.any():
+            scale = b[both].abs().max().clamp_min(torch.finfo(b.dtype).tiny)
+            worst = max(worst, float((a - b)[both].abs().max() / scale))
+    return worst
