@@ -176,12 +176,7 @@ def look(
     """Show what the weights and biases of a model do: all sites, one, or one unit."""
     from plumbob.verbs.look import look
 
-    model = _model(target, weights, {"data": data, "loss": loss})
-    if isinstance(model, Path):
-        raise InputError(
-            f"'{target}' is a checkpoint; to look, give the address of a model and "
-            f"load the checkpoint into it with --weights."
-        )
+    model = _model(target, weights, {"data": data, "loss": loss}, checkpoint=False)
     with _progress() as step:
         view = look(
             model,
@@ -222,7 +217,15 @@ def demo(debug: Debug = False) -> int:
     """Plant faults in a small network, check it, and put each remedy to the trial."""
     from plumbob.verbs.demo import demo
 
-    return demo()
+    with _progress() as step:
+
+        def echo(text: str) -> None:
+            if step:
+                step("")
+            typer.echo(text)
+
+        demo(echo, step)
+    return 0
 
 
 def main() -> int:
@@ -259,45 +262,59 @@ def _settings(baseline: Path | None, *, accept: bool) -> Settings:
     return replace(settings, baseline=read_baseline(baseline)) if baseline else settings
 
 
-def _model(target: str, weights: Path | None, given: dict[str, str | None]) -> Any:
+def _model(
+    target: str,
+    weights: Path | None,
+    given: dict[str, str | None],
+    *,
+    checkpoint: bool = True,
+) -> Any:
     """Return the path of a checkpoint, or a model with its weights loaded.
 
     Raises:
         InputError: the target is neither, or a checkpoint was given data.
     """
     path = Path(target)
-    if path.exists() or not address.is_address(target):
-        if path.suffix == ".py":
-            raise InputError(f"Name the model in '{target}', as in {target}:build.")
-        if not path.exists():
-            raise InputError(
-                f"Expected a safetensors file, a folder of them, or an address such "
-                f"as net.py:build, got '{target}'."
-            )
-        if extra := [name for name, value in given.items() if value]:
-            raise InputError(
-                f"'{target}' is a checkpoint and is judged by its weights alone; "
-                f"--{extra[0]} needs the address of a model (load the checkpoint into "
-                f"it with --weights)."
-            )
-        return path
-    model = address.model(target)
-    if weights:
-        from plumbob.survey.weights import load
+    if not path.exists() and address.is_address(target):
+        model = address.model(target)
+        if weights:
+            from plumbob.survey.weights import load
 
-        load(model, weights)
-    return model
+            load(model, weights)
+        return model
+    if path.suffix == ".py":
+        raise InputError(f"Name the model in '{target}', as in {target}:build.")
+    if not path.exists():
+        raise InputError(
+            f"Expected a safetensors file, a folder of them, or an address such as "
+            f"net.py:build, got '{target}'."
+        )
+    extra = [f"--{name}" for name, value in given.items() if value]
+    if extra or not checkpoint:
+        raise InputError(
+            f"'{target}' is a checkpoint, which has weights only; "
+            f"{extra[0] if extra else 'looking'} needs the address of a model (load "
+            f"the checkpoint into it with --weights)."
+        )
+    if weights:
+        raise InputError(f"--weights goes with the address of a model, not '{target}'.")
+    return path
 
 
 @contextmanager
 def _progress() -> Generator[Callable[[str], None] | None, None, None]:
+    """Give a line on stderr that is written over and over, on a terminal only."""
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
 
-    with Console(stderr=True).status("") as status:
-        yield status.update
+    def step(line: str) -> None:
+        print(f"\r\x1b[2K{line[:79]}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield step
+    finally:
+        step("")
 
 
 def _tell(report: "Report", form: Format, output: Path | None) -> None:

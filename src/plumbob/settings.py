@@ -213,7 +213,7 @@ def _limit(rule: Rule, name: str, value: Any, where: str) -> Any:
         value = float(value)
     if type(value) is not type(known[name]):
         raise SettingsError(
-            f"{rule.code}.{name} is a {type(known[name]).__name__} such as "
+            f"{rule.code}.{name} is of type {type(known[name]).__name__}, such as "
             f"{known[name]}, got {value!r} ({where})."
         )
     return value

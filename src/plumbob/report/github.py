@@ -14,10 +14,9 @@ _LEVEL = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "
 def render(report: "Report") -> str:
     """Return one annotation per finding and crashed rule, and the summary."""
     lines = [_command(finding) for finding in report.findings]
-    lines += [
-        f"::error title={_escaped(f'plumbob ({code}) crashed', ':,')}::{_escaped(error)}"
-        for code, error in report.crashed.items()
-    ]
+    for code, error in report.crashed.items():
+        title = _escaped(f"plumbob ({code}) crashed", ":,")
+        lines.append(f"::error title={title}::{_escaped(error)}")
     return "\n".join([*lines, summary(report)])
 
 

@@ -74,14 +74,14 @@ def strip(
     places = [_LEFT + step * (i + 0.5) for i in range(len(rows))]
     weights = [_weights(row) for row in rows]
     biases = [_biases(row, survey) for row in rows]
-    top = 40.0
+    top = 58.0  # room for three marks and the lane's name
     lanes = (
         _lane("weights", weights, places, top + _LANE),
-        _lane("biases", biases, places, top + 3 * _LANE + 20),
+        _lane("biases", biases, places, top + 3 * _LANE + 24),
     )
     return Strip(
         width=max(2 * _LEFT + step * len(rows), 240.0),
-        height=top + 4 * _LANE + 30,
+        height=top + 4 * _LANE + 34,
         lanes=lanes,
         dots=tuple(_dots(survey, places, findings)),
     )

@@ -38,7 +38,7 @@ def safety(finding: Finding) -> str:
     return _SAFETY[finding.remedy.safety]
 
 
-def number(value: float) -> str:
+def number(value: float | int) -> str:
     """Return a number with four significant digits."""
     if not math.isfinite(value) or value != int(value) or abs(value) >= 1e15:
         return f"{value:.4g}"

@@ -1,0 +1,102 @@
+"""`check_rule` holds rules to the laws: here are rules that break them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from nets import non_finite_weight
+from plumbob.rule import rule
+from plumbob.rules import RULES
+from plumbob.testing import card, check_rule
+from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+
+GOOD = RULES[0]
+CASES = {
+    "leans": non_finite_weight(leans=True),
+    "plumb": non_finite_weight(leans=False),
+}
+
+
+def broken(survey):
+    return any(t.nans for t in survey.tensors.values())
+
+
+def finding(message, **evidence):
+    return Finding(
+        message=message,
+        cause="a test",
+        evidence=evidence,
+        remedy=Remedy(advice="Mend."),
+    )
+
+
+def with_judge(judge):
+    judge.__doc__ = GOOD.judge.__doc__
+    return replace(GOOD, judge=judge)
+
+
+def test_a_good_rule():
+    check_rule(GOOD, **CASES)
+
+
+def test_a_rule_that_always_fires():
+    def judge(survey):
+        yield finding("leans")
+
+    with pytest.raises(AssertionError, match="fires on the net that is plumb"):
+        check_rule(with_judge(judge), **CASES)
+
+
+def test_a_rule_that_never_fires():
+    with pytest.raises(AssertionError, match="silent on the net that leans"):
+        check_rule(with_judge(lambda survey: iter(())), **CASES)
+
+
+def test_a_rule_with_a_memory():
+    calls = count()
+
+    def judge(survey):
+        if broken(survey):
+            yield finding("{n}", n=next(calls))
+
+    with pytest.raises(AssertionError, match="differently the second time"):
+        check_rule(with_judge(judge), **CASES)
+
+
+@pytest.mark.parametrize("message", ["37 units", f"a mean of {0.25}", "1,024 of {n}"])
+def test_a_rule_with_a_number_that_is_no_evidence(message):
+    def judge(survey):
+        if broken(survey):
+            yield finding(message, n=3)
+
+    with pytest.raises(AssertionError, match="numbers that are no evidence"):
+        check_rule(with_judge(judge), **CASES)
+
+
+@pytest.mark.parametrize("message", ["z > 0 in {n}", "fc2 reads 0.weight", "in (0, 1)"])
+def test_names_and_formulas_are_no_numbers(message):
+    def judge(survey):
+        if broken(survey):
+            yield finding(message, n=3)
+
+    check_rule(with_judge(judge), **CASES)
+
+
+def test_a_rule_that_needs_what_its_case_lacks():
+    needy = replace(GOOD, needs=Needs.WEIGHTS | Needs.GRADIENTS)
+    with pytest.raises(AssertionError, match="gradients"):
+        check_rule(needy, **CASES)
+
+
+def test_cards():
+    @rule("xy1", "Not Good", Needs.WEIGHTS, Severity.INFO, since="0")
+    def bare(survey: Survey, *, above: float = 1.0) -> Iterator[Finding]:
+        """Only this."""
+        yield from ()
+
+    faults = card(bare)
+    assert len(faults) == 4
+    assert "Args documents [], thresholds are ['above']" in faults
+    assert card(GOOD) == []
