@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from plumbob.errors import FileError
 from plumbob.survey.census import BLOCK, RAW, Tally, UnitSums, decode, twins
 from plumbob.survey.files import Entry, blocks, entries
-from plumbob.survey.layout import Map, maps
+from plumbob.survey.stored import Map, maps
 from plumbob.types import Census, Needs, Reading, Rows, Survey
 
 UNITS = 1 << 21  # more units, or longer ones, would need memory of a tensor's own size
@@ -24,7 +24,7 @@ def read(
 ) -> Survey:
     """Survey the weights of a safetensors file or folder.
 
-    Sites are known by name and shape only (see `layout.maps`). `unseen` lists what is
+    Sites are known by name and shape only (see `stored.maps`). `unseen` lists what is
     in the file and was not judged.
 
     Args:
