@@ -51,8 +51,8 @@ def decayed_bias(survey: Survey) -> Iterator[Finding]:
         return
     names = {name for _, group in held for name in group}
     yield Finding(
-        message="weight decay of {weight_decay} pulls {biases} biases and {scales} norm "
-        "scales to 0",
+        message="weight decay of {weight_decay} pulls {biases} biases and {scales} "
+        "norm scales to 0",
         cause="they share {groups} of the optimiser's groups with the weights",
         evidence={
             "biases": len(names & biases),

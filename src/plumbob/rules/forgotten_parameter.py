@@ -57,25 +57,19 @@ def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
     lost = [name for name in trainable if name not in held]
     if not lost:
         return
-    sites = [
-        (site, {site.weight, site.bias} & set(trainable))
-        for site in survey.sites
-        if {site.weight, site.bias} & set(trainable)
-    ]
-    out = [bool(names & set(lost)) for _, names in sites]
-    whole = all(names <= set(lost) for (_, names), is_out in zip(sites, out) if is_out)
-    first = out.index(False) if False in out else len(out)
-    extractor = whole and 0 < first < len(out) and not any(out[first:])
-    initial = any(
-        site.stage is Stage.INIT for (site, _), is_out in zip(sites, out) if is_out
+    left = [site for site in survey.sites if {site.weight, site.bias} & set(lost)]
+    taken = [site for site in survey.sites if {site.weight, site.bias} & held]
+    first = survey.sites.index(taken[0]) if taken else len(survey.sites)
+    extractor = bool(left and taken) and all(
+        survey.sites.index(site) < first for site in left
     )
+    initial = any(site.stage is Stage.INIT for site in left)
     modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in lost))
     more = f" and {len(modules) - 4} more" if len(modules) > 4 else ""
-    places = [site.name for (site, _), is_out in zip(sites, out) if is_out]
     yield Finding(
-        site=places[-1] if places else lost[0],
-        message="{parameters} of {of} trainable parameters ({values} numbers) are in no "
-        "group of the optimiser: "
+        site=left[-1].name if left else lost[0],
+        message="{parameters} of {of} trainable parameters ({values} numbers) are in "
+        "no group of the optimiser: "
         + (", ".join(modules[:4]) + more).replace("{", "{{").replace("}", "}}"),
         cause="everything up to here is left out and everything behind is held: a "
         "feature extractor, it seems"

@@ -71,7 +71,8 @@ def non_finite_gradient(survey: Survey) -> Iterator[Finding]:
             "broken": first[1] if first else 0,
         },
         remedy=Remedy(
-            advice="Look for a root, logarithm, division or power at 0, or an overflow, "
+            advice="Look for an overflow, or a root, logarithm, division or power at "
+            "0, "
             + ("in or before this map" if first else "between this map and the loss")
             + "."
         ),

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from plumbob.rule import findings
+from plumbob.rules.output_bias_prior import output_bias_prior
+from plumbob.types import Needs, Output, Site, Stage, Survey
+
+
+def survey(stage=Stage.UNKNOWN, shift=(1.0,), **losses):
+    facts = Output(
+        site="head",
+        shift=np.array(shift),
+        best=np.array(shift),
+        mean_output=np.zeros(len(shift)),
+        samples=100,
+        **{name: float(value) for name, value in losses.items()},
+    )
+    head = Site(
+        name="head", kind="linear", out=1, fan_in=2, weight="w", bias="b", stage=stage
+    )
+    return Survey(sites=(head,), known=Needs.TARGETS, output=facts)
+
+
+def fires(stage=Stage.UNKNOWN, **losses):
+    return bool(list(findings(output_bias_prior, survey(stage, **losses))))
+
+
+@pytest.mark.parametrize("stage", [Stage.INIT, Stage.UNKNOWN])
+@pytest.mark.parametrize(
+    ("losses", "leans"),
+    [
+        ({"loss": 1.51, "shifted": 1, "zero": 1.51, "constant": 1}, True),
+        ({"loss": 1.49, "shifted": 1, "zero": 1.51, "constant": 1}, False),
+        # a random start that is off by itself, with balanced classes
+        ({"loss": 4.00, "shifted": 1, "zero": 1.00, "constant": 1}, False),
+        # the offset is there already
+        ({"loss": 1.00, "shifted": 1, "zero": 9.00, "constant": 1}, False),
+        # so few samples show as much by chance
+        (
+            {"loss": 1.6, "shifted": 1, "zero": 1.6, "constant": 1, "chance": 0.11},
+            False,
+        ),
+    ],
+)
+def test_untrained(stage, losses, leans):
+    assert fires(stage, **losses) == leans
+
+
+@pytest.mark.parametrize(("loss", "leans"), [(0.151, True), (0.149, False)])
+def test_a_trained_model_is_judged_by_its_own_mean_only(loss, leans):
+    losses = {"loss": loss, "shifted": 0.1, "zero": 1.0, "constant": 1.0}
+    assert fires(Stage.TRAINED, **losses) == leans
+    assert not fires(Stage.UNKNOWN, **losses)
+
+
+@pytest.mark.parametrize(("gain", "leans"), [(0.31, True), (0.29, False)])
+def test_a_loss_that_can_be_negative_is_scaled_by_its_dispersion(gain, leans):
+    losses = {"loss": -9 + gain, "shifted": -9, "zero": -9 + gain, "constant": -9}
+    assert fires(chance=0.01, **losses) == (gain > 0.26)
+    assert fires(chance=0.0118, **losses) == leans
+
+
+def test_the_advice_names_the_shift():
+    losses = {"loss": 2.0, "shifted": 1.0, "zero": 2.0, "constant": 1.0}
+    (one,) = findings(output_bias_prior, survey(shift=(-4.595,), **losses))
+    assert one.remedy.advice == "Add -4.595 to the output's bias."
+    (two,) = findings(output_bias_prior, survey(shift=(0.1, -3.0), **losses))
+    assert "(-3 at unit 1)" in two.remedy.advice
