@@ -1,0 +1,261 @@
+"""Batches run through a model: what every affine map saw and gave, and gradients."""
+
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plumbob.errors import InputError
+from plumbob.survey.batches import Batch
+from plumbob.survey.gradients import Gradients
+from plumbob.survey.guard import untouched
+from plumbob.survey.maps import Maps
+from plumbob.survey.tallies import Tallies
+from plumbob.types import Gradient, Reading, Site
+
+RECORD = 4_000_000  # elements of net inputs, and of outputs, that are kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What was measured; `sites` are those that no trace had found.
+
+    `loss` is the mean per sample. `net_inputs`, `outputs` and `targets` are of the
+    same batches, the first ones up to RECORD elements; `net_inputs` has the shape of
+    `outputs` where the counts agree, and is None where no single site is the output.
+    """
+
+    readings: Mapping[str, Reading]
+    gradients: Mapping[str, Gradient]
+    loss: float | None
+    net_inputs: Tensor | None
+    outputs: Tensor | None
+    targets: Tensor | None
+    samples: int
+    sites: tuple[Site, ...]
+    unseen: Mapping[str, str]
+
+
+def probe(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    sites: Iterable[Site],
+    *,
+    loss: Callable[..., Any] | None = None,
+    keep: int = 0,
+    gradients: bool = True,
+    on_batch: Callable[[int], None] | None = None,
+) -> Probed:
+    """Measure each site's x and z, and the loss's gradients, in the mode as it is.
+
+    The statistics are of the forward pass alone: what checkpointing computes again
+    in the backward pass is not counted. Buffers are copies, so that batch norm counts
+    no batch. Without a loss, neither given nor in the output, there are no gradients.
+    `keep` is the number of rows of z kept per site.
+
+    Raises:
+        InputError: the model or the loss fails on a batch, or cannot be measured.
+    """
+    _refuse(model)
+    sites = tuple(sites)
+    tallies = Tallies(model, sites, keep)
+    gradient = Gradients(model)
+    record = _Record(sites, tallies)
+    unseen: dict[str, str] = {}
+    samples, total, losses = 0, 0.0, 0
+    with untouched(model), _in_the_open(model, gradients):
+        run = _Run(model)
+        for number, batch in enumerate(batches, 1):
+            tallies.next_batch(batch.samples)
+            maps = Maps(model, tallies.see_input, tallies.see_output)
+            maps.gains = tallies.gains
+            copies = {f"model.{n}": b.clone() for n, b in model.named_buffers()}
+            call = (batch, maps, loss, gradient if gradients else None, unseen)
+            try:
+                output, value = torch.func.functional_call(run, copies, call)
+            except InputError:
+                raise
+            except Exception as error:
+                raise InputError(_broke(model, batch, number, error)) from error
+            record.add(output, batch.targets)
+            samples += batch.samples
+            if value is not None:
+                total += value * batch.samples
+                losses += batch.samples
+            if on_batch:
+                on_batch(number)
+            del output
+    known = gradients and gradient.samples > 0 and "gradients" not in unseen
+    readings, silent = tallies.readings(gradient if known else None)
+    outputs, aims, net_inputs = record.value()
+    return Probed(
+        readings=readings,
+        gradients=gradient.facts() if known else {},
+        loss=total / losses if losses else None,
+        net_inputs=net_inputs,
+        outputs=outputs,
+        targets=aims,
+        samples=samples,
+        sites=tuple(tallies.extra),
+        unseen=unseen | silent,
+    )
+
+
+class _Run(nn.Module):
+    """One batch forward and backward, while the model's buffers are replaced."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        batch: Batch,
+        maps: Maps,
+        loss: Callable[..., Any] | None,
+        gradient: Gradients | None,
+        unseen: dict[str, str],
+    ) -> tuple[Any, float | None]:
+        with maps:
+            output = self.model(*batch.args, **batch.kwargs)
+        maps.forget()
+        value = _loss(output, batch, loss)
+        if value is None:
+            return output, None
+        if gradient is not None:
+            try:
+                gradient.add(value, batch.samples)
+            except RuntimeError as error:
+                if "Checkpointing is not compatible" not in str(error):
+                    raise
+                unseen["gradients"] = (
+                    "reentrant checkpointing hides them; use use_reentrant=False"
+                )
+        return output, float(value.detach())
+
+
+def _loss(output: Any, batch: Batch, loss: Callable[..., Any] | None) -> Tensor | None:
+    """Return the loss, given or in the output; None where there is none.
+
+    Raises:
+        InputError: it is not one real number.
+    """
+    if loss is not None:
+        value = loss(output, batch.targets)
+    elif isinstance(output, Mapping):
+        value = output.get("loss")
+    else:
+        value = getattr(output, "loss", None)
+    if value is None and loss is None:
+        return None
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f"expected one real number from the loss, got {got} for "
+            f"{batch.shapes()}; reduce it to its mean"
+        )
+    return value.reshape(())
+
+
+class _Record:
+    """What the output layer gave and what was wanted, to ask the loss again."""
+
+    def __init__(self, sites: tuple[Site, ...], tallies: Tallies) -> None:
+        heads = [site.name for site in sites if site.is_output]
+        tallies.head = heads[0] if len(heads) == 1 else None
+        self.tallies = tallies
+        self.kept: list[tuple[Tensor | None, ...]] = []
+        self.size = 0
+
+    def add(self, output: Any, targets: Any) -> None:
+        """Keep a batch's, if there is room and it has the form of those before."""
+        z, self.tallies.head_z = self.tallies.head_z, []
+        if not isinstance(output, Tensor) or not output.ndim or self.size >= RECORD:
+            return
+        out = output.detach()
+        aim = targets if isinstance(targets, Tensor) else None
+        net = z[0] if len(z) == 1 else None
+        if net is not None and net.numel() == out.numel():
+            net = net.reshape(out.shape)
+        now = (out, aim, net)
+        if self.kept and list(map(_form, now)) != list(map(_form, self.kept[0])):
+            return
+        self.kept.append(now)
+        self.size += out.numel()
+
+    def value(self) -> tuple[Tensor | None, ...]:
+        """Return outputs, targets and net inputs of all batches kept."""
+        columns = zip(*self.kept, strict=True) if self.kept else [[None]] * 3
+        return tuple(_join(list(column)) for column in columns)
+
+
+def _join(parts: list[Tensor | None]) -> Tensor | None:
+    found = [part for part in parts if part is not None]
+    if not found or not found[0].ndim:
+        return None
+    return torch.cat(found)
+
+
+def _form(t: Tensor | None) -> Any:
+    return None if t is None else (t.shape[1:], t.dtype)
+
+
+@contextmanager
+def _in_the_open(model: nn.Module, gradients: bool) -> Generator[None, None, None]:
+    """Switch off what hides maps in fused kernels; `untouched` switches it on again.
+
+    oneDNN's LSTM and cuDNN's recurrent layers are such; both stay on for models
+    without them, since convolutions take twice as long otherwise.
+    """
+    torch.backends.mha.set_fastpath_enabled(False)
+    modules = list(model.modules())
+    if any(isinstance(m, nn.LSTM) for m in modules):
+        torch.backends.mkldnn.enabled = False
+    if any(isinstance(m, nn.RNNBase) for m in modules):
+        torch.backends.cudnn.enabled = False
+    eager = nullcontext()
+    if "torch._dynamo" in sys.modules:
+        eager = torch.compiler.set_stance("force_eager")
+    torch.clear_autocast_cache()  # copies of weights cast before would be unknown
+    with eager, torch.inference_mode(False), torch.set_grad_enabled(gradients):
+        yield
+
+
+def _refuse(model: nn.Module) -> None:
+    """Say what cannot be measured at all.
+
+    Raises:
+        InputError: a parameter is complex, quantised, sparse or without values.
+    """
+    for name, p in model.named_parameters():
+        said = (
+            ("complex numbers", p.is_complex()),
+            ("quantised values", p.is_quantized),
+            ("no values (device meta)", p.is_meta),
+            (f"layout {p.layout}", p.layout != torch.strided),
+        )
+        for what, bad in said:
+            if bad:
+                raise InputError(
+                    f"expected real, dense parameters to run a batch, got {what} in "
+                    f"{name} {list(p.shape)}; check the weights without data, or "
+                    "pass a model of ordinary values"
+                )
+
+
+def _broke(model: nn.Module, batch: Batch, number: int, error: Exception) -> str:
+    """Name the batch on which the user's code failed."""
+    if "more than 1 value per channel when training" in str(error):
+        return (
+            "batch norm in training mode needs two values per channel, got one in "
+            f"batch {number} ({batch.shapes()}); use larger batches "
+            "(drop_last=True), or model.eval()"
+        )
+    return (
+        f"{type(model).__name__} or its loss failed on batch {number} "
+        f"({batch.shapes()}): {type(error).__name__}: {error}"
+    )

@@ -1,0 +1,180 @@
+"""What the probe has seen of each site so far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from plumbob.survey.gradients import Gradients
+from plumbob.survey.maps import Map
+from plumbob.survey.names import Names, site_name
+from plumbob.survey.tally import SATURATED_ABOVE, Second, Thinned, moments
+from plumbob.types import Moments, Reading, Site
+
+WIDEST_INPUT = 2048  # features: second moments of more would cost more than the run
+
+
+@dataclass(slots=True)
+class Tally:
+    """One site's sums; all of them merge batch by batch."""
+
+    x: Moments | None = None
+    z: Moments | None = None
+    saturated: Any = None
+    bias: Any = 0.0
+    second: Second | None = None
+    rows: Thinned | None = None
+    samples: int = 0
+    batches: set[int] = field(default_factory=set[int])
+
+
+class Tallies:
+    """Files every map under its site, making sites for maps that no trace found."""
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site], keep: int) -> None:
+        self.names = Names(model)
+        self.parameters = dict(model.named_parameters(remove_duplicate=False))
+        self.sites = {site.name: site for site in sites}
+        self.extra: list[Site] = []
+        self.keep = keep
+        self.samples = 0
+        self.batch = 0
+        self.head: str | None = None
+        self.head_z: list[Tensor] = []
+        self.tallies: dict[str, Tally] = {}
+        self.turns: dict[Any, int] = {}
+        self.last: tuple[Any, Tensor, Moments] | None = None
+        self.gains = {s.weight for s in sites if s.kind == "norm"}
+        self.known: dict[Any, list[Site]] = {}
+        for site in sites:
+            self._know(site)
+
+    def _know(self, site: Site) -> None:
+        self.known.setdefault((site.weight, _sort(site.kind)), []).append(site)
+
+    def next_batch(self, samples: int) -> None:
+        """Begin a batch of so many samples."""
+        self.samples = samples
+        self.batch += 1
+        self.turns.clear()
+        self.last = None
+
+    def see_input(self, found: Map) -> None:
+        """Note the inputs of a map, before anything can change them."""
+        site = self._site(found)
+        tally = self.tallies.setdefault(site.name, Tally())
+        assert found.x is not None
+        x = self._moments_of_input(found.x, found.x_axis)
+        tally.x = x if tally.x is None else tally.x + x
+        if site.reads_input and found.x.shape[found.x_axis] <= WIDEST_INPUT:
+            tally.second = tally.second or Second()
+            tally.second.add(found.x, found.x_axis)
+
+    def _moments_of_input(self, x: Tensor, axis: int) -> Moments:
+        """Measure an input once for all maps in a row that read it (q, k and v)."""
+        if x.is_inference():
+            return moments(x, axis)[0]
+        version = x._version  # pyright: ignore[reportPrivateUsage]
+        key = (x.data_ptr(), x.shape, x.stride(), axis, version)
+        if self.last is None or self.last[0] != key:
+            # The tensor is held so that its address means this tensor.
+            self.last = (key, x, moments(x, axis)[0])
+        return self.last[2]
+
+    def see_output(self, found: Map) -> None:
+        """Note z of a map."""
+        site = self._site(found)
+        turn = (found.weight, _sort(site.kind), found.rows, found.transposed)
+        self.turns[turn] = self.turns.get(turn, 0) + 1
+        tally = self.tallies.setdefault(site.name, Tally())
+        above = SATURATED_ABOVE.get(site.activation or "")
+        z, beyond = moments(found.z, found.z_axis, above=above)
+        tally.z = z if tally.z is None else tally.z + z
+        if beyond is not None:
+            tally.saturated = (
+                beyond if tally.saturated is None else tally.saturated + beyond
+            )
+        if found.bias is not None and found.bias.numel() in {1, found.units}:
+            tally.bias = found.bias.detach().double().cpu().numpy().reshape(-1)
+        if self.keep:
+            tally.rows = tally.rows or Thinned(keep=self.keep)
+            tally.rows.add(found.z, found.z_axis)
+        if self.batch not in tally.batches:
+            tally.batches.add(self.batch)
+            tally.samples += self.samples
+        if site.name == self.head:
+            self.head_z.append(found.z.detach().clone())
+
+    def _site(self, found: Map) -> Site:
+        """Return the site of a map; of sites that share a weight, the next in turn."""
+        key = (found.weight, found.kind)
+        same = [s for s in self.known.get(key, ()) if _fits(s, found)]
+        exact = [s for s in same if s.transposed == found.transposed] or same
+        if not exact:
+            site = self._new(found)
+            self.extra.append(site)
+            self.sites[site.name] = site
+            self._know(site)
+            return site
+        turn = (found.weight, found.kind, found.rows, found.transposed)
+        return exact[self.turns.get(turn, 0) % len(exact)]
+
+    def _new(self, found: Map) -> Site:
+        """Make a site of a map that no trace found, named like all others."""
+        rows = f"[{found.rows[0]}:{found.rows[1]}]" if found.rows else ""
+        tied = self.names.others(found.weight)
+        names = [site_name(name) + rows for name in (found.weight, *tied)]
+        free = [name for name in names if name not in self.sites]
+        kind = found.kind
+        if kind == "map":
+            turned = "conv-transpose" if found.transposed else "conv"
+            kind = turned if found.convolution else "linear"
+            kind = "recurrent" if self.names.recurrent(found.weight) else kind
+        return Site(
+            name=free[0] if free else f"{names[0]}({kind})",
+            kind=kind,
+            out=found.units,
+            fan_in=found.fan_in,
+            weight=found.weight,
+            bias=found.bias_name,
+            rows=found.rows,
+            groups=found.groups,
+            transposed=found.transposed,
+            tied=tied,
+            trainable=self.parameters[found.weight].requires_grad,
+        )
+
+    def readings(
+        self, gradients: Gradients | None
+    ) -> tuple[dict[str, Reading], dict[str, str]]:
+        """Return a reading per site that ran, and which did not."""
+        readings: dict[str, Reading] = {}
+        silent = {
+            name: "not used on these batches"
+            for name in self.sites
+            if name not in self.tallies
+        }
+        for name, tally in self.tallies.items():
+            site, z = self.sites[name], tally.z
+            grad = gradients.rows(site) if gradients else (None, None)
+            readings[name] = Reading(
+                samples=tally.samples,
+                x=tally.x,
+                z=z,
+                shift=None if z is None else z.mean - tally.bias,
+                saturated=tally.saturated,
+                top=tally.second.top() if tally.second else None,
+                sample=tally.rows.value(site.out) if tally.rows else None,
+                grad_weight=grad[0],
+                grad_bias=grad[1],
+            )
+        return readings, silent
+
+
+def _sort(kind: str) -> str:
+    return kind if kind in {"embedding", "norm"} else "map"
+
+
+def _fits(site: Site, found: Map) -> bool:
+    return site.rows == found.rows and site.out == found.units
