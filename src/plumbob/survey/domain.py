@@ -1,4 +1,4 @@
-"""The domain of finite additive shifts, and how operations of layout carry one.
+"""The domain of finite additive shifts.
 
 A parameter p is moved to p + d by any amount. At every node the value f then becomes
 f + s; a `Shift` says along which axes s may vary and whether it may depend on the

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from plumbob.survey.carry import CARRY
 from plumbob.survey.domain import (
     Fate,
     Op,
@@ -22,7 +23,6 @@ from plumbob.survey.domain import (
     statistics,
 )
 from plumbob.survey.ends import ENDS
-from plumbob.survey.layout import LAYOUT
 
 
 def transfer(op: Op) -> Fate:
@@ -268,7 +268,7 @@ _DIGIT = {f"{pool}{n}d": n for pool in _POOLS for n in (1, 2, 3)} | {
 }
 
 RULES: dict[str, Callable[[Op], Fate]] = {
-    **LAYOUT,
+    **CARRY,
     **dict.fromkeys(("clone", "contiguous", "to", "_to_copy", "alias"), _keep),
     **dict.fromkeys(("detach", "neg", "lift_fresh_copy", "type_as"), _keep),
     **dict.fromkeys(("add", "sub", "rsub"), _add),

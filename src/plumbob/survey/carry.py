@@ -1,0 +1,242 @@
+"""How operations that only move, cut or repeat values carry a finite shift."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
+
+from plumbob.survey.domain import (
+    End,
+    Factor,
+    Fate,
+    Op,
+    Shift,
+    broadcast,
+    dims,
+    move,
+    plain,
+    sizes_of,
+)
+
+GONE = End("slice", "the slice that is read leaves it out")
+
+
+def _view(op: Op) -> Fate:
+    shift = op.shift("self")
+    if shift is None or 0 in op.shape or "dtype" in op.arguments:
+        return None
+    axes = _refactor(shift, op.shape)
+    if axes is None:
+        return plain(op.shape, range(len(op.shape)), shift.depends, shift.asked)
+    return replace(shift, axes=axes, within=_ranges(shift, op.shape))
+
+
+def _refactor(
+    shift: Shift, new: Sequence[int]
+) -> tuple[tuple[Factor, ...], ...] | None:
+    """Deal the factors of the old axes out to the new ones; None where they overlap."""
+    todo = [f for axis in shift.axes for f in axis if f[0] != 1]
+    axes: list[tuple[Factor, ...]] = []
+    for n in new:
+        mine: list[Factor] = []
+        while n > 1:
+            size, flag = todo.pop(0)
+            if size > n:
+                if size % n:
+                    return None
+                todo.insert(0, (size // n, flag))
+                size = n
+            if n % size:
+                return None
+            mine.append((size, flag))
+            n //= size
+        axes.append(tuple(mine))
+    return _with_ones(shift, new, axes)
+
+
+def _with_ones(
+    shift: Shift, new: Sequence[int], axes: list[tuple[Factor, ...]]
+) -> tuple[tuple[Factor, ...], ...]:
+    """Place the axes of size 1, which may have another size in the next batch.
+
+    One is known by the product of the sizes before it. One without a counterpart
+    belongs to a neighbour, and either may be it.
+    """
+    old = sizes_of(shift)
+    ones = [(prod(old[:i]), i in shift.varies) for i, n in enumerate(old) if n == 1]
+    starts = [prod(new[:i]) for i in range(len(new))]
+    result = list(axes)
+    for i, n in enumerate(new):
+        if n == 1:
+            same = [flag for place, flag in ones if place == starts[i]]
+            near = [v for j in (i - 1, i + 1) if 0 <= j < len(new) for _, v in axes[j]]
+            result[i] = ((1, any(same or near)),)
+    for place, flag in ones:
+        if flag and not any(
+            p == place and n == 1 for p, n in zip(starts, new, strict=True)
+        ):
+            for i, (start, n) in enumerate(zip(starts, new, strict=True)):
+                if start <= place <= start * n:
+                    result[i] = tuple((size, True) for size, _ in result[i])
+    return tuple(result)
+
+
+def _ranges(shift: Shift, new: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """Carry index ranges through a view, as far as they stay ranges."""
+    old = sizes_of(shift)
+    within: list[tuple[int, int, int]] = []
+    for axis, lo, hi in shift.within:
+        before, after = prod(old[:axis]), prod(old[axis + 1 :])
+        for i, n in enumerate(new):
+            start, stop = prod(new[:i]), prod(new[i + 1 :])
+            inside = start >= before and stop >= after
+            if n == 1 or not inside or stop % after or start % before:
+                continue
+            step = stop // after  # indices of the old axis per index of this one
+            if start == before and lo % step == 0 and hi % step == 0:
+                within.append((i, lo // step, hi // step))
+            elif start == before and lo // step == (hi - 1) // step:
+                within.append((i, lo // step, lo // step + 1))
+            elif step == 1 and start > before and lo // n == (hi - 1) // n:
+                within.append((i, lo % n, (hi - 1) % n + 1))
+    return tuple(within)
+
+
+def _permute(op: Op) -> Fate:
+    shift, count = op.shift("self"), len(op.shape)
+    order = list(range(count))
+    if shift is None:
+        return None
+    if "dims" in op.arguments:
+        order = dims(op.arguments["dims"], count)
+    elif count > 1:  # transpose, t
+        i, j = op.arguments.get("dim0", 0) % count, op.arguments.get("dim1", 1) % count
+        order[i], order[j] = j, i
+    return move(shift, order)
+
+
+def _expand(op: Op) -> Fate:
+    shift = op.shift("self")
+    return shift and broadcast(shift, op.shape)
+
+
+def _repeat(op: Op) -> Fate:
+    shift, times = op.shift("self"), op.arguments["repeats"]
+    if shift is None:
+        return None
+    lead = len(times) - len(shift.axes)
+    whole = broadcast(shift, [1] * lead + sizes_of(shift))
+    axes = (((n, False), *f) for n, f in zip(times, whole.axes, strict=True))
+    return replace(whole, axes=tuple(axes), within=())
+
+
+def _unsqueeze(op: Op) -> Fate:
+    shift = op.shift("self")
+    if shift is None:
+        return None
+    at = op.arguments["dim"] % len(op.shape)
+    within = tuple((a + (a >= at), lo, hi) for a, lo, hi in shift.within)
+    axes = (*shift.axes[:at], ((1, False),), *shift.axes[at:])
+    return replace(shift, axes=axes, within=within)
+
+
+def _squeeze(op: Op) -> Fate:
+    shift = op.shift("self")
+    if shift is None:
+        return None
+    sizes = sizes_of(shift)
+    gone = dims(op.arguments.get("dim"), len(sizes))
+    return move(shift, [i for i, n in enumerate(sizes) if i not in gone or n != 1])
+
+
+def _cut(shift: Shift, axis: int, lo: int, hi: int) -> Shift | None:
+    """Keep the indices lo..hi of an axis; None where s is 0 there."""
+    within: list[tuple[int, int, int]] = []
+    for a, low, high in shift.within:
+        if a == axis:
+            low, high = max(low, lo) - lo, min(high, hi) - lo
+            if low >= high:
+                return None
+            if (low, high) == (0, hi - lo):
+                continue
+        within.append((a, low, high))
+    axes = list(shift.axes)
+    if hi - lo != sizes_of(shift)[axis]:
+        axes[axis] = ((hi - lo, axis in shift.varies),)
+    return replace(shift, axes=tuple(axes), within=tuple(within))
+
+
+def _slice(op: Op) -> Fate:
+    shift, args = op.shift("self"), op.arguments
+    ends = (args["start"], args["end"])
+    if shift is None or args["step"] != 1:
+        return None
+    if not all(isinstance(v, int) or v is None for v in ends):
+        return None
+    axis = args["dim"] % len(op.shape)
+    lo, hi, _ = slice(*ends).indices(sizes_of(shift)[axis])
+    return _cut(shift, axis, lo, hi) or GONE
+
+
+def _select(op: Op) -> Fate:
+    shift, args = op.shift("self"), op.arguments
+    if shift is None or not isinstance(args["index"], int):
+        return None
+    axis = args["dim"] % len(shift.axes)
+    at = args["index"] % sizes_of(shift)[axis]
+    part = _cut(shift, axis, at, at + 1)
+    return GONE if part is None else _without(part, axis)
+
+
+def _without(shift: Shift, axis: int) -> Shift:
+    return move(shift, [i for i in range(len(shift.axes)) if i != axis])
+
+
+def _split(op: Op) -> Fate:
+    shift, values = op.shift("self"), op.node.meta["val"]
+    if shift is None:
+        return None
+    axis = op.arguments["dim"] % len(shift.axes)
+    drop = values[0].dim() < len(shift.axes)  # unbind
+    parts: list[Fate] = []
+    at = 0
+    for value in values:
+        width = 1 if drop else value.shape[axis]
+        part = _cut(shift, axis, at, at + width)
+        if part is not None and drop:
+            part = _without(part, axis)
+        parts.append(part or GONE)
+        at += width
+    return parts
+
+
+def _cat(op: Op) -> Fate:
+    values = [(n, n.meta["val"]) for n in op.arguments["tensors"]]
+    nodes = [n for n, value in values if value.numel() != 0]  # a cache starts empty
+    shifts = [s for n in nodes if isinstance(s := op.shifts.get(n), Shift)]
+    if len(nodes) == 1:
+        return shifts[0]
+    varies = {op.arguments["dim"] % len(op.shape)}.union(*(s.varies for s in shifts))
+    depends = any(s.depends for s in shifts)
+    return plain(op.shape, varies, depends, any(s.asked for s in shifts))
+
+
+def _pick(op: Op) -> Fate:
+    """Rows picked by an index: known only where all rows are alike."""
+    shift = op.only("weight" if "weight" in op.arguments else "self")
+    same = shift is not None and not shift.varies
+    return plain(op.shape, (), shift.depends) if shift and same else None
+
+
+CARRY: dict[str, Callable[[Op], Fate]] = {
+    **dict.fromkeys(("view", "reshape", "_unsafe_view", "flatten", "unflatten"), _view),
+    **dict.fromkeys(("permute", "transpose", "t"), _permute),
+    **dict.fromkeys(("split", "split_with_sizes", "chunk", "unbind"), _split),
+    **dict.fromkeys(("embedding", "index_select", "index", "gather"), _pick),
+    "expand": _expand,
+    "repeat": _repeat,
+    "unsqueeze": _unsqueeze,
+    "squeeze": _squeeze,
+    "slice": _slice,
+    "select": _select,
+    "cat": _cat,
+}
