@@ -111,7 +111,9 @@ def number(value: float | None) -> str:
 def _about(view: "View") -> str:
     about = view.survey.about
     parts = [f"{about.get('model', 'model')}: {len(view.survey.sites)} sites"]
-    parts += [f"{about[key]:,} {key}" for key in ("parameters", "samples") if key in about]
+    parts += [
+        f"{about[key]:,} {key}" for key in ("parameters", "samples") if key in about
+    ]
     return ", ".join(parts)
 
 

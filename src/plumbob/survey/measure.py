@@ -11,14 +11,13 @@ from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.batches import Batch, batches
-from plumbob.survey.guard import untouched
 from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.output import output_facts
 from plumbob.survey.probe import Probed, probe
 from plumbob.survey.shift import proofs
 from plumbob.survey.stage import stages
 from plumbob.survey.trace import Graph, export, module_sites, sites
-from plumbob.survey.weights import weigh
+from plumbob.survey.weights import matrices, weigh
 from plumbob.types import Census, Needs, Output, Proof, Reading, Site, Stage, Survey
 
 
@@ -49,30 +48,36 @@ def measure(
     tell = progress or (lambda line: None)
     unseen: dict[str, str] = {}
     about = _about(model)
-    with untouched(model):
-        if data is None:
-            unseen |= dict.fromkeys(("graph", "activations"), "no data given")
-            found: tuple[Site, ...] = module_sites(model)
-            proved: tuple[Proof, ...] = ()
-            probed = None
-        else:
-            feed = batches(model, data, targets=targets, loss=loss, limit=limit)
-            first = next(feed)
-            tell("tracing the graph")
-            found, proved, why = _structure(model, first)
-            unseen |= why
-            probed = _probe(model, chain([first], feed), found, loss, keep, gradients, tell)
-        tell("weighing the parameters")
-        probed_sites = probed.sites if probed else ()
-        found = (*found, *(s for s in probed_sites if s not in found))
-        tensors, rows, unweighed = weigh(model, found)
-        stage_of = stages(model, found, optimizer, said)
-        output, why_not = _output(probed, found, loss)
-    unseen |= unweighed | why_not | (probed.unseen if probed else {})
+    if data is None:
+        unseen |= dict.fromkeys(("graph", "activations"), "no data given")
+        found: tuple[Site, ...] = module_sites(model)
+        proved: tuple[Proof, ...] = ()
+        probed = None
+    else:
+        feed = batches(model, data, targets=targets, loss=loss, limit=limit)
+        first = next(feed)
+        tell("tracing the graph")
+        found, proved, why = _structure(model, first)
+        unseen |= why
+        probed = _probe(model, chain([first], feed), found, loss, keep, gradients, tell)
+    tell("weighing the parameters")
+    probed_sites = probed.sites if probed else ()
+    found = (*found, *(s for s in probed_sites if s not in found))
+    tensors, rows, unweighed = weigh(model, found)
+    stage_of = stages(model, found, optimizer, said)
+    output, why_not = _output(probed, found, loss)
+    unseen |= unweighed | why_not
+    if probed:
+        unseen |= probed.unseen
+        about["samples"] = probed.samples
+        if probed.loss is not None:
+            about["loss"] = probed.loss
     found = tuple(replace(s, stage=stage_of.get(s.name, s.stage)) for s in found)
     readings = dict(probed.readings) if probed else {}
     for name, row in rows.items():
         readings[name] = replace(readings.get(name, Reading()), rows=row)
+    for name, weight in (matrices(model, found) if keep else {}).items():
+        readings[name] = replace(readings.get(name, Reading()), weight=weight)
     facts = optimizer_facts(optimizer, model) if optimizer is not None else None
     known = _known(unseen, probed, found, facts is not None, output)
     return Survey(

@@ -78,6 +78,19 @@ def weigh(
     return tensors, rows, weights.unseen
 
 
+def matrices(
+    model: nn.Module, sites: Sequence[Site], *, largest: int = 1 << 22
+) -> dict[str, Float[Any, "out in"]]:
+    """Return W of every site of at most `largest` elements, float64."""
+    weights = Weights(model)
+    found = {site.name: weights.of(site) for site in sites}
+    return {
+        name: np.moveaxis(decode(*view), 1, 0).reshape(view[0].shape[1], -1)
+        for name, view in found.items()
+        if view and view[0].size <= largest
+    }
+
+
 def _rows(site: Site, weights: Weights) -> Rows | None:
     weight, bias = weights.of(site), weights.bias(site)
     if weight is None:

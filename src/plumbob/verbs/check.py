@@ -57,10 +57,11 @@ def check(
     """
     from plumbob.judge import judge
     from plumbob.report.report import Report
-    from plumbob.rules import RULES
     from plumbob.settings import Settings
+    from plumbob.verbs.shelf import shelf
 
-    chosen = (settings or Settings()).choose(RULES, select=select, ignore=ignore)
+    rules = shelf()
+    chosen = (settings or Settings()).choose(rules, select=select, ignore=ignore)
     if isinstance(model, str | Path):
         from plumbob.survey.checkpoint import read
 
@@ -78,7 +79,7 @@ def check(
             limit=limit,
             progress=progress,
         )
-    verdict = judge(survey, RULES, chosen)
+    verdict = judge(survey, rules, chosen)
     return Report(
         findings=verdict.findings,
         survey=survey,

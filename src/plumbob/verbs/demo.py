@@ -88,7 +88,9 @@ def demo(
     echo(str(report))
     found = {f.code for root in report.findings for f in (root, *root.consequences)}
     missed = PLANTED.keys() - found
-    echo(f"\nFound {len(PLANTED) - len(missed)} of the {len(PLANTED)} planted faults.\n")
+    echo(
+        f"\nFound {len(PLANTED) - len(missed)} of the {len(PLANTED)} planted faults.\n"
+    )
     echo(trials(progress or (lambda line: None)))
     echo(FAREWELL)
 

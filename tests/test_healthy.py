@@ -1,0 +1,32 @@
+"""No finding above info, and few of those, on networks that are well."""
+
+import pytest
+import torch
+from healthy import FAMILIES
+
+import plumbob
+from plumbob import Severity
+
+
+def judged(training, stage):
+    report = plumbob.check(**training.case(), stage=stage)
+    assert not report.crashed
+    loud = [f for f in report.findings if f.severity > Severity.INFO]
+    assert not loud, str(report)
+    quiet = {f.code for f in report.findings if not f.code.startswith("PB3")}
+    assert len(quiet) <= 3, str(report)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_healthy_network_is_left_in_peace(name, seed):
+    torch.manual_seed(seed)
+    training = FAMILIES[name](seed)
+    if not training.trained_only:
+        judged(training, "init")
+    training.train()
+    judged(training, "trained")
+
+
+def test_the_set_is_large_enough():
+    assert len(FAMILIES) >= 15
