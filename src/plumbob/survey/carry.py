@@ -68,7 +68,7 @@ def _with_ones(
     for i, n in enumerate(new):
         if n == 1:
             same = [flag for place, flag in ones if place == starts[i]]
-            near = [v for j in (i - 1, i + 1) if 0 <= j < len(new) for _, v in axes[j]]
+            near = _flags(axes[i::-1]) + _flags(axes[i:])
             result[i] = ((1, any(same or near)),)
     for place, flag in ones:
         if flag and not any(
@@ -78,6 +78,11 @@ def _with_ones(
                 if start <= place <= start * n:
                     result[i] = tuple((size, True) for size, _ in result[i])
     return tuple(result)
+
+
+def _flags(axes: Sequence[tuple[Factor, ...]]) -> list[bool]:
+    """Return the flags of the first axis that has another size than 1."""
+    return [varies for _, varies in next((f for f in axes if f), ())]
 
 
 def _ranges(shift: Shift, new: Sequence[int]) -> tuple[tuple[int, int, int], ...]:

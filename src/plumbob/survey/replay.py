@@ -104,12 +104,18 @@ def _groups(claims: Sequence[Claim]) -> list[list[int]]:
 
 def _obstacle(model: nn.Module, graph: Graph) -> str:
     parameters = list(model.parameters())
+    known = dict(model.named_buffers(remove_duplicate=False))
+    nodes = graph.module.graph.nodes
     if any(p.is_meta for p in parameters):
         return "the parameters hold no values"
     if sum(p.numel() for p in parameters) > MOST_PARAMETERS:
         return f"more than {MOST_PARAMETERS} parameters"
-    if sum(prod(shape(n)) for n in graph.module.graph.nodes) > MOST_VALUES:
+    if sum(prod(shape(n)) for n in nodes) > MOST_VALUES:
         return f"a replay computes more than {MOST_VALUES} numbers"
+    for node in nodes:
+        buffer = graph.buffers.get(node.name)
+        if buffer is not None and buffer not in known and prod(shape(node)):
+            return f"the value of {buffer} is not kept"
     return ""
 
 
@@ -223,11 +229,7 @@ def _double(dtype: torch.dtype) -> torch.dtype:
 
 
 def _draw(model: nn.Module, graph: Graph) -> dict[str, Any]:
-    """Draw parameters and floating inputs; keep buffers; inputs else as they fit.
-
-    Raises:
-        LookupError: the value of a constant is not known.
-    """
+    """Draw parameters and floating inputs; keep buffers; inputs else as they fit."""
     known = dict(model.named_buffers(remove_duplicate=False))
     device = next(model.parameters()).device
     drawn: dict[str, Tensor] = {}
@@ -243,8 +245,6 @@ def _draw(model: nn.Module, graph: Graph) -> dict[str, Any]:
         elif buffer is not None:
             floating = buffer.is_floating_point()
             values[node.name] = buffer.double() if floating else buffer
-        elif node.name in graph.buffers and value.numel() > 0:
-            raise LookupError(f"the constant {graph.buffers[node.name]} is not kept")
         else:
             if key not in drawn:
                 weight = node.name in graph.parameters
