@@ -33,7 +33,12 @@ def severity(lost, stage=Stage.UNKNOWN, frozen=(), unreached=()):
         ),
         known=Needs.OPTIMIZER,
         tensors={
-            name: Census(shape=(4,), dtype="F32", count=4, trainable=name not in frozen)
+            name: Census(
+                shape=(4,) if "bias" in name else (2, 2),
+                dtype="F32",
+                count=4,
+                trainable=name not in frozen,
+            )
             for name in ALL
         },
         gradients={
@@ -58,7 +63,8 @@ def severity(lost, stage=Stage.UNKNOWN, frozen=(), unreached=()):
         (ALL[:4], [(Severity.INFO, "b")]),
         (ALL[2:4], [(Severity.WARNING, "b")]),  # in between
         (ALL[4:], [(Severity.WARNING, "c")]),  # a head
-        (["a.bias"], [(Severity.WARNING, "a")]),  # half a map
+        (["b.bias", "c.bias"], [(Severity.INFO, "c")]),  # vectors only
+        (["b.weight"], [(Severity.WARNING, "b")]),  # half a map
         (ALL, [(Severity.WARNING, "c")]),  # an optimiser of something else
     ],
 )

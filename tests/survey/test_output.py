@@ -14,11 +14,13 @@ from plumbob.types import Site
 N = 1000
 SHARES = np.array([0.5, 0.25, 0.15, 0.06, 0.03, 0.01])
 K = len(SHARES)
-CLASSES = torch.tensor(np.repeat(np.arange(K), np.rint(SHARES * N).astype(int)))
+MIXED = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+SORTED = torch.tensor(np.repeat(np.arange(K), np.rint(SHARES * N).astype(int)))
+CLASSES = SORTED[MIXED]
 ONE_HOT = functional.one_hot(CLASSES, K).float()
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5, 3.0, 4.0, 8.0])
 P = 0.03
-BINARY = (torch.arange(N) < P * N).float()
+BINARY = (MIXED < P * N).float()
 GENERATOR = torch.Generator().manual_seed(0)
 SKEWED = torch.randn(N, generator=GENERATOR).exp() * 3 + 0.1
 COUNTS = torch.poisson(SKEWED, generator=GENERATOR)
@@ -240,9 +242,16 @@ def test_chance_is_twice_what_a_fit_of_noise_gains():
 @pytest.mark.parametrize(
     ("outputs", "targets", "loss", "why"),
     [
-        (torch.zeros(9, 2), torch.zeros(9), lambda o, y: o.sum(1), "not one number"),
-        (torch.zeros(9), torch.zeros(9), lambda o, y: o.sum() / 0, "not finite"),
-        (torch.zeros(9, 3), torch.zeros(9), lambda o, y: -o.mean(), "keeps falling"),
+        (
+            torch.zeros(9),
+            torch.zeros(9),
+            functional.mse_loss,
+            "all targets are the same",
+        ),
+        (torch.zeros(N, K), SORTED, ce, "come sorted"),
+        (torch.zeros(9, 2), torch.rand(9), lambda o, y: o.sum(1), "not one number"),
+        (torch.zeros(9), torch.rand(9), lambda o, y: o.sum() / 0, "not finite"),
+        (torch.zeros(9, 3), torch.rand(9), lambda o, y: -o.mean(), "keeps falling"),
         (torch.zeros(3), torch.zeros(3), functional.mse_loss, "fewer than 8"),
         (torch.zeros(9), ["a"] * 9, functional.mse_loss, "one row for each sample"),
         ((torch.zeros(9),), torch.zeros(9), functional.mse_loss, "not one tensor"),
@@ -252,14 +261,14 @@ def test_chance_is_twice_what_a_fit_of_noise_gains():
             functional.mse_loss,
             "one row for each sample",
         ),
-        (torch.zeros(9, 5000), torch.zeros(9), functional.mse_loss, "5000 units"),
+        (torch.zeros(9, 5000), torch.rand(9), functional.mse_loss, "5000 units"),
         (
             torch.zeros(9, 4),
-            torch.zeros(9),
+            torch.rand(9),
             lambda o, y: ce(o @ o.T, torch.arange(len(o))),
             "neither a mean nor a sum",
         ),
-        (torch.zeros(9), torch.zeros(9), lambda o, y: {}["x"], "cannot be taken"),
+        (torch.zeros(9), torch.rand(9), lambda o, y: {}["x"], "cannot be taken"),
     ],
 )
 def test_reasons(outputs, targets, loss, why):

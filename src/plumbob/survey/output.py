@@ -89,6 +89,7 @@ def _facts(
     if kept < _FEWEST:
         raise _NotMeasuredError(f"fewer than {_FEWEST} samples")
     outputs, leaves = outputs[:kept].detach(), [t[:kept].detach() for t in leaves]
+    _no_order(leaves)
     head = _head(z, samples, outputs, leaves[0], site)
     units = head.z.shape[head.axis]
     if units > _WIDEST:
@@ -113,6 +114,28 @@ def _facts(
         samples=kept,
         chance=max(curve.chance(shift), zero.chance(best)),
     )
+
+
+def _no_order(targets: list[Tensor]) -> None:
+    """Refuse targets whose shares are those of where the loader happened to stop.
+
+    Raises:
+        _NotMeasuredError: all are the same, or neighbours are half as often different
+            as in random order, so they come sorted.
+    """
+    if len(targets) != 1 or targets[0].numel() != len(targets[0]):
+        return
+    values = targets[0].flatten()
+    counts = values.unique(return_counts=True)[1].double()
+    if len(counts) == 1:
+        raise _NotMeasuredError("all targets are the same; give data that has others")
+    expected = (len(values) - 1) * float(1 - (counts / counts.sum()).square().sum())
+    changes = int((values[1:] != values[:-1]).sum())
+    if expected > _FEWEST and changes < expected / 2:
+        raise _NotMeasuredError(
+            "the samples come sorted by target, so a part of them does not have the "
+            "shares of the whole; shuffle them"
+        )
 
 
 @dataclass(frozen=True)
