@@ -37,8 +37,8 @@ def dead_relu(
     Evidence:
         dead of units: how many never fired on `samples` independent inputs, at any
         position; share of the layer.
-        fires_at_most: the upper 95 % limit of Clopper and Pearson for a rate of 0 in
-        n, 1 - 0.05^(1/n), about 3/n.
+        fires_at_most: the upper limit of Clopper and Pearson (sure = 95 %) for a rate
+        of 0 in n, 1 - 0.05^(1/n), about 3/n.
         by_bias: dead units that fire without b (max z > b); by_weights: those that w
         and the mean of x hold down without any help of b; by_input: those whose
         input does not vary.
@@ -174,12 +174,13 @@ def _finding(
     return Finding(
         site=site.name,
         units=tuple(int(unit) for unit in np.flatnonzero(dead)),
-        message="{dead} of {units} units never fire on {samples} samples (95 % sure: "
-        "each on fewer than {fires_at_most:.1%} of all inputs)",
+        message="{dead} of {units} units never fire on {samples} samples ({sure:.0%} "
+        "sure: each on fewer than {fires_at_most:.1%} of all inputs)",
         cause=cause,
         evidence=evidence
         | counts
         | {
+            "sure": 0.95,
             "dead": int(dead.sum()),
             "units": len(dead),
             "unit": worst,

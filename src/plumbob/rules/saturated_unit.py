@@ -32,8 +32,8 @@ def saturated_unit(
         may have made itself a binary code, which works, so there it is info.
 
     Evidence:
-        share: values of z in the layer where the slope is below 5 % of the steepest
-        (|z| > 2.18 for tanh, 4.36 for sigmoid).
+        share: values of z in the layer where the slope is below flat = 5 % of the
+        steepest (|z| > 2.18 for tanh, 4.36 for sigmoid).
         saturated of units: those with most of their values there; stuck: those of
         them on one side of 0 for nearly all inputs.
         by_bias: stuck units that w.mu alone would leave less than half as far out.
@@ -100,6 +100,7 @@ def saturated_unit(
         unit = int(far.argmax())
         evidence: dict[str, int | float] = {
             "share": share,
+            "flat": 0.05,
             "saturated": int(saturated.sum()),
             "units": len(stuck),
             "stuck": int(stuck.sum()),
@@ -125,8 +126,8 @@ def saturated_unit(
             site=site.name,
             units=tuple(int(i) for i in np.flatnonzero(saturated)),
             message="{share:.0%} of the layer's values lie where the slope is below "
-            "5 % of the steepest ({saturated} of {units} units mostly there, {stuck} "
-            "on one side only)",
+            "{flat:.0%} of the steepest ({saturated} of {units} units mostly there, "
+            "{stuck} on one side only)",
             cause=cause,
             evidence=evidence,
             remedy=Remedy(advice=advice),

@@ -14,10 +14,10 @@ from plumbob.types import Finding, Needs, Reading, Remedy, Severity, Site, Surve
     Needs.ACTIVATIONS,
     Severity.WARNING,
     since="0.1",
-    explains=("PB201", "PB202", "PB203", "PB206"),
+    explains=("PB201", "PB202", "PB203", "PB205", "PB206"),
 )
 def uncentred_input(
-    survey: Survey, *, slowdown_above: float = 25.0, inside_above: float = 100.0
+    survey: Survey, *, slowdown_above: float = 25.0, inside_above: float = 1000.0
 ) -> Iterator[Finding]:
     """The mean of the input outweighs its variation, so learning crawls.
 
@@ -47,8 +47,9 @@ def uncentred_input(
             momentum fail from 34 on. Images in [0, 1] lie at 5 to 15, pay 1.4 to 1.6
             and are ordinary; from 25 on everyone needs twice the epochs.
         inside_above: |mu|^2 / tr Sigma of x inside the network, told as info. 0.4 to
-            5 is ordinary after a ReLU and grows with depth; at 100 a tenth of the
-            length of x varies, which costs more than 3 of the 8 bits of bfloat16.
+            5 is ordinary after a ReLU and grows with depth, and sigmoid units before
+            training reach hundreds. At 1000 what varies is 1/32 of the length of x:
+            5 of the 8 bits of bfloat16 are spent on a constant.
 
     Remedy:
         Subtract each feature's mean over the training data (and divide by its
