@@ -23,14 +23,27 @@ class Gradients:
         }
         self.mean: dict[str, Tensor] = {}
         self.samples = 0
+        self.hidden = False  # by reentrant checkpointing: not known
 
     def add(self, loss: Tensor, samples: int) -> None:
-        """Differentiate the loss of a batch and average."""
+        """Differentiate the loss of a batch and average.
+
+        Raises:
+            RuntimeError: the backward pass failed.
+        """
         self.samples += samples
         if not loss.requires_grad:
             return
         wanted = list(self.parameters.values())
-        found: Any = torch.autograd.grad(loss, wanted, allow_unused=True)
+        try:
+            found: Any = torch.autograd.grad(loss, wanted, allow_unused=True)
+        except RuntimeError as error:
+            if "Checkpointing is not compatible" not in str(error):
+                raise
+            self.hidden = True
+            return
+        if any(g is None for g in found) and _checkpointed(loss):
+            self.hidden = True
         for name, g in zip(self.parameters, found, strict=True):
             if g is None:
                 continue
@@ -57,6 +70,20 @@ class Gradients:
         norms = None if w is None else _row_norms(w, site)
         fits = bias is not None and len(bias) == site.out
         return norms, bias if fits else None
+
+
+def _checkpointed(loss: Tensor) -> bool:
+    """Whether the graph holds a part that only its own backward would unfold."""
+    seen, ahead = set[Any](), [loss.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "CheckpointFunctionBackward":
+            return True
+        seen.add(node)
+        ahead += [parent for parent, _ in node.next_functions]
+    return False
 
 
 def _fact(g: Tensor | None) -> Gradient:

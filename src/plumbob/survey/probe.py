@@ -65,7 +65,6 @@ def probe(
     tallies = Tallies(model, sites, keep)
     gradient = Gradients(model)
     record = _Record(sites, tallies)
-    unseen: dict[str, str] = {}
     samples, total, losses = 0, 0.0, 0
     with untouched(model), _in_the_open(model, gradients):
         run = _Run(model)
@@ -74,7 +73,8 @@ def probe(
             maps = Maps(model, tallies.see_input, tallies.see_output)
             maps.gains = tallies.gains
             copies = {f"model.{n}": b.clone() for n, b in model.named_buffers()}
-            call = (batch, maps, loss, gradient if gradients else None, unseen)
+            torch.clear_autocast_cache()  # casts made before would not be recognised
+            call = (batch, maps, loss, gradient if gradients else None)
             try:
                 output, value = torch.func.functional_call(run, copies, call)
             except InputError:
@@ -89,9 +89,11 @@ def probe(
             if on_batch:
                 on_batch(number)
             del output
-    known = gradients and gradient.samples > 0 and "gradients" not in unseen
+    known = gradient.samples > 0 and not gradient.hidden
     readings, silent = tallies.readings(gradient if known else None)
     outputs, aims, net_inputs = record.value()
+    if gradient.hidden:
+        silent["gradients"] = "reentrant checkpointing hides them: use_reentrant=False"
     return Probed(
         readings=readings,
         gradients=gradient.facts() if known else {},
@@ -101,7 +103,7 @@ def probe(
         targets=aims,
         samples=samples,
         sites=tuple(tallies.extra),
-        unseen=unseen | silent,
+        unseen=silent,
     )
 
 
@@ -118,7 +120,6 @@ class _Run(nn.Module):
         maps: Maps,
         loss: Callable[..., Any] | None,
         gradient: Gradients | None,
-        unseen: dict[str, str],
     ) -> tuple[Any, float | None]:
         with maps:
             output = self.model(*batch.args, **batch.kwargs)
@@ -127,14 +128,7 @@ class _Run(nn.Module):
         if value is None:
             return output, None
         if gradient is not None:
-            try:
-                gradient.add(value, batch.samples)
-            except RuntimeError as error:
-                if "Checkpointing is not compatible" not in str(error):
-                    raise
-                unseen["gradients"] = (
-                    "reentrant checkpointing hides them; use use_reentrant=False"
-                )
+            gradient.add(value, batch.samples)
         return output, float(value.detach())
 
 
@@ -220,7 +214,6 @@ def _in_the_open(model: nn.Module, gradients: bool) -> Generator[None, None, Non
     eager = nullcontext()
     if "torch._dynamo" in sys.modules:
         eager = torch.compiler.set_stance("force_eager")
-    torch.clear_autocast_cache()  # copies of weights cast before would be unknown
     with eager, torch.inference_mode(False), torch.set_grad_enabled(gradients):
         yield
 

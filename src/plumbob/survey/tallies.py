@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from plumbob.survey.gradients import Gradients
 from plumbob.survey.maps import Map
 from plumbob.survey.names import Names, site_name
-from plumbob.survey.tally import SATURATED_ABOVE, Second, Thinned, moments
+from plumbob.survey.tally import SATURATED_ABOVE, Second, Sums, Thinned, moments
 from plumbob.types import Moments, Reading, Site
 
 WIDEST_INPUT = 2048  # features: second moments of more would cost more than the run
@@ -19,14 +19,14 @@ WIDEST_INPUT = 2048  # features: second moments of more would cost more than the
 class Tally:
     """One site's sums; all of them merge batch by batch."""
 
-    x: Moments | None = None
-    z: Moments | None = None
-    saturated: Any = None
+    z: Sums
+    x: Sums = field(default_factory=Sums)
     bias: Any = 0.0
     second: Second | None = None
     rows: Thinned | None = None
     samples: int = 0
-    batches: set[int] = field(default_factory=set[int])
+    last_x: int = 0  # the batch in which an input was seen last
+    last_z: int = 0
 
 
 class Tallies:
@@ -55,18 +55,27 @@ class Tallies:
 
     def next_batch(self, samples: int) -> None:
         """Begin a batch of so many samples."""
+        self.flush()
         self.samples = samples
         self.batch += 1
         self.turns.clear()
         self.last = None
 
+    def flush(self) -> None:
+        """Add up what waits."""
+        for tally in self.tallies.values():
+            tally.x.flush()
+            tally.z.flush()
+
     def see_input(self, found: Map) -> None:
         """Note the inputs of a map, before anything can change them."""
-        site = self._site(found)
-        tally = self.tallies.setdefault(site.name, Tally())
+        site, tally = self._tally(found)
         assert found.x is not None
-        x = self._moments_of_input(found.x, found.x_axis)
-        tally.x = x if tally.x is None else tally.x + x
+        if tally.last_x == self.batch:
+            tally.x.add(found.x, found.x_axis, again=True)
+        else:
+            tally.x.merge(self._moments_of_input(found.x, found.x_axis))
+        tally.last_x = self.batch
         if site.reads_input and found.x.shape[found.x_axis] <= WIDEST_INPUT:
             tally.second = tally.second or Second()
             tally.second.add(found.x, found.x_axis)
@@ -84,27 +93,27 @@ class Tallies:
 
     def see_output(self, found: Map) -> None:
         """Note z of a map."""
-        site = self._site(found)
-        turn = (found.weight, _sort(site.kind), found.rows, found.transposed)
+        site, tally = self._tally(found)
+        turn = (found.weight, found.kind, found.rows, found.transposed)
         self.turns[turn] = self.turns.get(turn, 0) + 1
-        tally = self.tallies.setdefault(site.name, Tally())
-        above = SATURATED_ABOVE.get(site.activation or "")
-        z, beyond = moments(found.z, found.z_axis, above=above)
-        tally.z = z if tally.z is None else tally.z + z
-        if beyond is not None:
-            tally.saturated = (
-                beyond if tally.saturated is None else tally.saturated + beyond
-            )
+        tally.z.add(found.z, found.z_axis, again=tally.last_z == self.batch)
         if found.bias is not None and found.bias.numel() in {1, found.units}:
             tally.bias = found.bias.detach().double().cpu().numpy().reshape(-1)
         if self.keep:
             tally.rows = tally.rows or Thinned(keep=self.keep)
             tally.rows.add(found.z, found.z_axis)
-        if self.batch not in tally.batches:
-            tally.batches.add(self.batch)
+        if tally.last_z != self.batch:
+            tally.last_z = self.batch
             tally.samples += self.samples
         if site.name == self.head:
             self.head_z.append(found.z.detach().clone())
+
+    def _tally(self, found: Map) -> tuple[Site, Tally]:
+        site = self._site(found)
+        if site.name not in self.tallies:
+            above = SATURATED_ABOVE.get(site.activation or "")
+            self.tallies[site.name] = Tally(z=Sums(above=above))
+        return site, self.tallies[site.name]
 
     def _site(self, found: Map) -> Site:
         """Return the site of a map; of sites that share a weight, the next in turn."""
@@ -149,6 +158,7 @@ class Tallies:
         self, gradients: Gradients | None
     ) -> tuple[dict[str, Reading], dict[str, str]]:
         """Return a reading per site that ran, and which did not."""
+        self.flush()
         readings: dict[str, Reading] = {}
         silent = {
             name: "not used on these batches"
@@ -156,14 +166,14 @@ class Tallies:
             if name not in self.tallies
         }
         for name, tally in self.tallies.items():
-            site, z = self.sites[name], tally.z
+            site, z = self.sites[name], tally.z.moments
             grad = gradients.rows(site) if gradients else (None, None)
             readings[name] = Reading(
                 samples=tally.samples,
-                x=tally.x,
+                x=tally.x.moments,
                 z=z,
                 shift=None if z is None else z.mean - tally.bias,
-                saturated=tally.saturated,
+                saturated=tally.z.beyond,
                 top=tally.second.top() if tally.second else None,
                 sample=tally.rows.value(site.out) if tally.rows else None,
                 grad_weight=grad[0],

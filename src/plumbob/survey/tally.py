@@ -11,6 +11,7 @@ from torch import Tensor
 from plumbob.types import Moments
 
 CHUNK = 2**20  # elements: the scratch stays near the cache
+SMALL = 2**15  # elements: below this a call costs more than the arithmetic
 EXACT_IN_FLOAT32 = 2**24
 
 # |z| beyond which the slope is below 5 % of its steepest
@@ -127,6 +128,41 @@ def nothing(units: int) -> Moments:
 
 def _np(t: Tensor) -> Any:
     return t.cpu().numpy()
+
+
+@dataclass(slots=True)
+class Sums:
+    """Moments that grow; small tensors that come again and again wait together.
+
+    A recurrent layer calls its maps once per time step on a few thousand numbers.
+    """
+
+    above: float | None = None
+    moments: Moments | None = None
+    beyond: Int[Any, " units"] | None = None
+    held: list[Tensor] = field(default_factory=list[Tensor])
+
+    def add(self, t: Tensor, axis: int, *, again: bool) -> None:
+        """Add the values of a tensor now, or copy it to be added at `flush`."""
+        t = by_unit(t.detach(), axis)
+        if not again or t.ndim > 2 or t.numel() > SMALL:
+            self.merge(*moments(t, 1, above=self.above))
+            return
+        self.held.append(t.clone())
+        if len(self.held) * t.numel() > CHUNK:
+            self.flush()
+
+    def merge(self, more: Moments, beyond: Any = None) -> None:
+        """Add moments that were measured elsewhere."""
+        self.moments = more if self.moments is None else self.moments + more
+        if beyond is not None:
+            self.beyond = beyond if self.beyond is None else self.beyond + beyond
+
+    def flush(self) -> None:
+        """Add what waits."""
+        held, self.held = self.held, []
+        if held:
+            self.merge(*moments(torch.cat(held), 1, above=self.above))
 
 
 @dataclass(slots=True)
