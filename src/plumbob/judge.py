@@ -86,10 +86,12 @@ def _fold(
         place = places.get(site(finding) or "", -1)
         return (-int(finding.severity or 0), place, finding.code)
 
-    def root(finding: Finding) -> Finding:
+    def root(finding: Finding, path: tuple[int, ...] = ()) -> Finding:
+        path = (*path, id(finding))  # a rule may explain itself further down
         for other in order:
             if (
-                finding.code in rules[other.code].explains
+                id(other) not in path
+                and finding.code in rules[other.code].explains
                 # a code explains itself downstream only, and never in a circle
                 and (finding.code != other.code or rank(other) < rank(finding))
                 and int(other.severity or 0) >= int(finding.severity or 0)
@@ -99,7 +101,7 @@ def _fold(
                     or here in below.get(there or "", ())
                 )
             ):
-                return root(other)
+                return root(other, path)
         return finding
 
     order = sorted(found, key=rank)

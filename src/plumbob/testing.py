@@ -6,7 +6,6 @@ def test_my_rule():
     check_rule(my_rule, leans={"model": bad, "data": x}, plumb={"model": good})
 """
 
-import random
 import re
 from collections.abc import Mapping
 from string import Formatter
@@ -30,8 +29,9 @@ SECTIONS = (
     "Example",
     "References",
 )
-# 0 and 1 belong to formulas ("z > 0"); every other number is a measured one.
-_NUMBER = re.compile(r"(?<![\w.])(?![01](?![\w.]))\d[\d.,]*")
+# 0 and 1 belong to formulas ("z > 0"); other numbers are measured, or the section
+# Evidence defines them ("a 95 % interval").
+_NUMBER = re.compile(r"(?<![\w.])(?![01](?![\w.]))\d(?:[\d.,]*\d)?")
 
 
 def check_rule(
@@ -63,7 +63,7 @@ def check_rule(
         f"{rule.code} judges the same facts differently the second time",
     )
     for finding in rule.judge(survey):
-        loose = _loose_numbers(finding, survey)
+        loose = _loose_numbers(rule, finding, survey)
         _hold(not loose, f"{rule.code} tells numbers that are no evidence: {loose}")
 
 
@@ -105,7 +105,10 @@ def _measured(rule: Rule, case: Mapping[str, Any]) -> Survey:
 
 
 def _state(model: nn.Module) -> list[object]:
-    """Return everything of a model and the process that may be seen, to compare."""
+    """Return everything of a model and the process that may be seen, to compare.
+
+    But for Python's own random state: beartype, where it is on, draws from it.
+    """
     tensors = [*model.named_parameters(), *model.named_buffers()]
     tensors += [(f"{name}.grad", p.grad) for name, p in tensors if p.grad is not None]
     modules = list(model.modules())
@@ -117,7 +120,6 @@ def _state(model: nn.Module) -> list[object]:
             [list(hooks) for name, hooks in vars(module).items() if "_hooks" in name]
             for module in modules
         ],
-        random.getstate(),
         [part.tobytes() if isinstance(part, np.ndarray) else part for part in numbers],
         _bytes(torch.get_rng_state()),
     ]
@@ -128,13 +130,13 @@ def _bytes(tensor: torch.Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
-def _loose_numbers(finding: Finding, survey: Survey) -> list[str]:
+def _loose_numbers(rule: Rule, finding: Finding, survey: Survey) -> list[str]:
     text = f"{finding.message} {finding.cause}"
     literal = "".join(part[0] for part in Formatter().parse(text))
-    names = {site.name for site in survey.sites} | set(survey.tensors)
-    for name in sorted(names, key=len, reverse=True):
-        literal = literal.replace(name, "")
-    return _NUMBER.findall(literal)
+    for name in {site.name for site in survey.sites} | set(survey.tensors):
+        literal = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w.])", "", literal)
+    defined = _NUMBER.findall(sections(rule.judge.__doc__)["Evidence"])
+    return [number for number in _NUMBER.findall(literal) if number not in defined]
 
 
 def _hold(condition: bool, otherwise: str) -> None:
