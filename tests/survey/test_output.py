@@ -230,18 +230,22 @@ def test_without_z_the_output_itself_is_shifted():
 
 def test_chance_is_twice_what_a_fit_of_noise_gains():
     gains, chances = [], []
-    for seed in range(100):
+    for seed in range(50):
         y = torch.randint(0, 10, (100,), generator=torch.Generator().manual_seed(seed))
         facts = measured(torch.zeros(100, 10), torch.zeros(100, 10), y, ce)
         gains.append(facts.loss - facts.shifted)
         chances.append(facts.chance)
-    assert np.mean(gains) == pytest.approx(9 / 200, rel=0.1)
-    assert np.mean(chances) == pytest.approx(9 / 100, rel=0.15)
+    assert np.mean(gains) == pytest.approx(9 / 200, rel=0.2)
+    assert np.mean(chances) == pytest.approx(9 / 100, rel=0.2)
+
+
+ROOT = torch.tensor([0.0, *range(8)])
 
 
 @pytest.mark.parametrize(
     ("outputs", "targets", "loss", "why"),
     [
+        (ROOT, ROOT, lambda o, y: (o - y).square().sqrt().mean(), "its gradient is"),
         (
             torch.zeros(9),
             torch.zeros(9),
