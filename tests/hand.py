@@ -56,3 +56,26 @@ def one(z, *, x=None, bias=None, samples=None, steep=None, top=None, **site):
     return Survey(
         sites=(Site(**site),), known=Needs.ACTIVATIONS, readings={"fc1": reading}
     )
+
+
+def rows_of(*, twin, norm=None, outgoing=None, outgoing_twin=None, **site):
+    """Return a survey of one site fc1 of which only the weights are known."""
+    units = len(twin)
+    name = site.get("name", "fc1")
+    site = {
+        "name": name,
+        "kind": "linear",
+        "out": units,
+        "fan_in": 3,
+        "weight": name if "weight_" in name else f"{name}.weight",
+    } | site
+    rows = Rows(
+        norm=np.ones(units) if norm is None else norm,
+        columns=np.ones(site["fan_in"]),
+        twin=twin,
+        outgoing=outgoing,
+        outgoing_twin=outgoing_twin,
+    )
+    return Survey(
+        sites=(Site(**site),), known=Needs.WEIGHTS, readings={name: Reading(rows=rows)}
+    )
