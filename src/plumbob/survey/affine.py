@@ -7,34 +7,17 @@ from typing import Any
 
 from torch import fx
 
-from plumbob.survey.ops import NORMS, argument, op, shape
+from plumbob.survey.ops import NORMS, argument, op, shape, words
 from plumbob.survey.views import View
 
-CONVOLUTIONS = frozenset([
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "convolution",
-    "mkldnn_convolution",
-    "_convolution",
-])
-PRODUCTS = frozenset([
-    "linear",
-    "addmm",
-    "mm",
-    "matmul",
-    "bmm",
-    "baddbmm",
-    "mv",
-    "addmv",
-    "einsum",
-])
-RECURRENT = frozenset(["lstm", "gru", "rnn_tanh", "rnn_relu"])
-TABLES = frozenset({"embedding", "embedding_bag", "_embedding_bag"})
-CELLS = frozenset(["lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"])
+CONVOLUTIONS = words(
+    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
+    "convolution mkldnn_convolution _convolution"
+)
+PRODUCTS = words("linear addmm mm matmul bmm baddbmm mv addmv einsum")
+RECURRENT = words("lstm gru rnn_tanh rnn_relu")
+TABLES = words("embedding embedding_bag _embedding_bag")
+CELLS = words("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,12 @@ from dataclasses import dataclass, fields, is_dataclass
 from io import StringIO
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from plumbob.survey.guard import untouched
 from plumbob.survey.record import record_graph
 
 NORMS = (
@@ -128,7 +130,7 @@ def record(
     """
     every = dict(model.named_parameters(remove_duplicate=False))
     names = set(canonical(model).values())
-    with _modes(model, training), _alone():
+    with untouched(model), _modes(model, training), _alone():
         module, parameters, buffers, inputs, outputs = record_graph(
             model, args, kwargs, {n: every[n] for n in sorted(names)}, tensors
         )
@@ -192,13 +194,14 @@ def _modes(model: nn.Module, training: bool) -> Generator[None, None, None]:
 def _alone() -> Generator[None, None, None]:
     """Switch off the attention fast path, which hides a whole layer in one node."""
     fast = torch.backends.mha.get_fastpath_enabled()
-    state = random.getstate()
+    state, numpy_state = random.getstate(), np.random.get_state()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             yield
     finally:
         random.setstate(state)
+        np.random.set_state(numpy_state)
         torch.backends.mha.set_fastpath_enabled(fast)
 
 

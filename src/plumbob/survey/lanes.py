@@ -79,7 +79,7 @@ def _moved(node: fx.Node, name: str, rank: int, axis: int) -> int | None:
 
 def _spatial(name: str) -> int:
     """Return how many trailing axes a pooling, padding or resizing touches."""
-    if name == "constant_pad_nd":
+    if name in {"constant_pad_nd", "pad"}:
         return 0  # any; the sizes tell
     if "pool" in name or "upsample" in name or "_pad" in name:
         return next((int(c) for c in name if c in "123"), 99)

@@ -25,7 +25,7 @@ from plumbob.survey.ops import (
 )
 from plumbob.survey.views import View
 
-PASSES = SAME | SHAPE | DROPOUT | {"getitem", "constant_pad_nd"}
+PASSES = SAME | SHAPE | DROPOUT | {"getitem", "constant_pad_nd", "pad"}
 MAPS = CONVOLUTIONS | MATRICES
 # Activations that are sometimes written out, by their values. Approximations of
 # gelu count as gelu.

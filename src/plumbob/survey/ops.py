@@ -4,70 +4,29 @@ from typing import Any
 
 from torch import fx
 
-SAME = frozenset([
-    "clone",
-    "alias",
-    "detach",
-    "_to_copy",
-    "to",
-    "lift_fresh",
-    "contiguous",
-    "type_as",
-    "_conj",
-])
-SHAPE = frozenset([
-    "view",
-    "reshape",
-    "_unsafe_view",
-    "flatten",
-    "unflatten",
-    "squeeze",
-    "unsqueeze",
-    "transpose",
-    "permute",
-    "t",
-    "expand",
-    "movedim",
-])
-DROPOUT = frozenset([
-    "dropout",
-    "native_dropout",
-    "alpha_dropout",
-    "feature_dropout",
-    "feature_alpha_dropout",
-])
+
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(text.split())
+
+
+SAME = words("clone alias detach _to_copy to lift_fresh contiguous type_as _conj")
+SHAPE = words(
+    "view reshape _unsafe_view flatten unflatten squeeze unsqueeze transpose permute "
+    "t expand movedim"
+)
+DROPOUT = words(
+    "dropout native_dropout alpha_dropout feature_dropout feature_alpha_dropout"
+)
 ACTIVATIONS = {
     **{
         name: name
-        for name in [
-            "relu",
-            "relu6",
-            "leaky_relu",
-            "elu",
-            "celu",
-            "selu",
-            "gelu",
-            "silu",
-            "mish",
-            "tanh",
-            "sigmoid",
-            "softplus",
-            "hardsigmoid",
-            "hardswish",
-            "hardtanh",
-            "softmax",
-            "log_softmax",
-            "exp",
-            "prelu",
-            "log_sigmoid",
-            "softsign",
-            "threshold",
-            "rrelu",
-            "tanhshrink",
-            "hardshrink",
-            "softshrink",
-            "sin",
-        ]
+        for name in words(
+            "relu relu6 leaky_relu elu celu selu gelu silu mish tanh sigmoid "
+            "softplus hardsigmoid hardswish hardtanh softmax log_softmax exp prelu "
+            "log_sigmoid softsign threshold rrelu tanhshrink hardshrink softshrink "
+            "sin"
+        )
     },
     "_softmax": "softmax",
     "_safe_softmax": "softmax",
@@ -93,71 +52,20 @@ NORMS = {
     "rms_norm": "rms-norm",
     "_fused_rms_norm": "rms-norm",
 }
-PRODUCTS = frozenset(["mul", "div", "true_divide"])
-SUMS = frozenset([
-    "add",
-    "sub",
-    "rsub",
-    "where",
-    "maximum",
-    "minimum",
-    "lerp",
-    "masked_fill",
-])
-UNARY = frozenset([
-    "abs",
-    "neg",
-    "pow",
-    "sqrt",
-    "rsqrt",
-    "reciprocal",
-    "square",
-    "log",
-    "log1p",
-    "expm1",
-    "erf",
-    "cos",
-    "clamp",
-    "clamp_min",
-    "clamp_max",
-    "sign",
-    "nan_to_num",
-    "fill",
-    "copy",
-    "bernoulli",
-    "floor",
-    "round",
-])
+PRODUCTS = words("mul div true_divide")
+SUMS = words("add sub rsub where maximum minimum lerp masked_fill")
+UNARY = words(
+    "abs neg pow sqrt rsqrt reciprocal square log log1p expm1 erf cos clamp clamp_min "
+    "clamp_max sign nan_to_num fill copy bernoulli floor round"
+)
 POINTWISE = SAME | DROPOUT | PRODUCTS | SUMS | UNARY | ACTIVATIONS.keys()
-REDUCTIONS = frozenset([
-    "mean",
-    "sum",
-    "amax",
-    "amin",
-    "max",
-    "min",
-    "var",
-    "std",
-    "logsumexp",
-    "linalg_vector_norm",
-    "norm",
-    "median",
-    "prod",
-])
-NOTHING_READ = frozenset([
-    "zeros_like",
-    "ones_like",
-    "empty_like",
-    "full_like",
-    "rand_like",
-    "randn_like",
-    "new_zeros",
-    "new_ones",
-    "new_empty",
-    "new_full",
-    "bernoulli_like",
-    "sym_size",
-])
+REDUCTIONS = words(
+    "mean sum amax amin max min var std logsumexp linalg_vector_norm norm median prod"
+)
+NOTHING_READ = words(
+    "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros "
+    "new_ones new_empty new_full bernoulli_like sym_size"
+)
 
 
 def op(node: fx.Node) -> str:

@@ -116,16 +116,16 @@ def record_graph(
         InputError: the model cannot run on this input.
     """
     recorder = Recorder()
-    names = {recorder.placeholder(n, p).name: n for n, p in parameters.items()}
+    names = {recorder.placeholder(f"p_{n}", p).name: n for n, p in parameters.items()}
     clones = {n: b.detach().clone() for n, b in model.named_buffers()}
-    buffers = {recorder.placeholder(n, b).name: n for n, b in clones.items()}
+    buffers = {recorder.placeholder(f"b_{n}", b).name: n for n, b in clones.items()}
     # The model may write to its input, which is the user's.
     args, kwargs = pytree.tree_map_only(torch.Tensor, torch.clone, (args, dict(kwargs)))
     given = [v for v in pytree.tree_leaves((args, kwargs)) if _is_tensor(v)]
     inputs = [recorder.placeholder(f"input_{i}", v).name for i, v in enumerate(given)]
     try:
         with recorder:
-            output = torch.func.functional_call(model, clones, args, kwargs)
+            output = torch.func.functional_call(model, clones, args, dict(kwargs))
     except Exception as error:  # forward is the user's: it may raise anything
         raise InputError(
             f"expected {type(model).__name__} to run on the given batch, but its "

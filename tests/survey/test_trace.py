@@ -1,0 +1,601 @@
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+from torch.nn.utils.rnn import pack_sequence
+
+from plumbob.errors import InputError
+from plumbob.survey.trace import canonical, export, module_sites, record, sites
+
+
+def traced(model, *args, training=False, **kwargs):
+    """Return the graph and the sites by name."""
+    graph = export(model, args, kwargs, training=training)
+    return graph, {site.name: site for site in sites(model, graph)}
+
+
+def feeds(site):
+    return {feed.site: feed.repeat for feed in site.feeds}
+
+
+def operations(graph):
+    return [str(n.target) for n in graph.module.graph.nodes if n.op == "call_function"]
+
+
+def where(found, fact):
+    return {name for name, site in found.items() if getattr(site, fact)}
+
+
+def test_mlp_with_batch_norm():
+    model = nn.Sequential(
+        nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.ReLU(inplace=True)
+    ).append(nn.Linear(4, 2))
+    graph, found = traced(model, torch.randn(5, 3), training=True)
+    assert not graph.on_this_path
+    assert list(found) == ["0", "1", "4"]
+    first, norm, last = found.values()
+    assert (first.kind, first.out, first.fan_in) == ("linear", 4, 3)
+    assert (first.weight, first.bias) == ("0.weight", "0.bias")
+    assert (first.norm, first.activation, feeds(first)) == (
+        "batch-norm",
+        "relu",
+        {"4": 1},
+    )
+    assert (norm.kind, norm.out, norm.fan_in) == ("norm", 4, 1)
+    assert (norm.fed_by, feeds(norm)) == (("0",), {"4": 1})
+    assert (last.fed_by, last.activation) == (("0",), None)
+    assert where(found, "reads_input") == {"0"}
+    assert where(found, "is_output") == {"4"}
+    assert not where(found, "ends_residual")
+
+
+def test_flattened_image_repeats_channels():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    model.extend([nn.ZeroPad2d(1), nn.Conv2d(4, 6, 3), nn.GELU(), nn.Flatten()])
+    model.append(nn.Linear(6 * 4 * 4, 2))
+    _, found = traced(model, torch.randn(5, 3, 8, 8))
+    assert feeds(found["0"]) == {"4": 1}
+    assert feeds(found["4"]) == {"7": 16}
+    assert [s.activation for s in found.values()] == ["relu", "gelu", None]
+    assert (found["0"].kind, found["0"].fan_in) == ("conv", 27)
+
+
+def test_channels_last_flatten_is_not_one_to_one():
+    class Moved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 2, 1), nn.Linear(8, 1)
+
+        def forward(self, x):
+            return self.fc(self.conv(x).permute(0, 2, 3, 1).flatten(1))
+
+    _, found = traced(Moved(), torch.randn(3, 1, 2, 2))
+    assert feeds(found["conv"]) == {"fc": None}
+
+
+class Block(nn.Module):
+    def __init__(self, width, out):
+        super().__init__()
+        self.c1, self.b1 = nn.Conv2d(width, out, 3, padding=1), nn.BatchNorm2d(out)
+        self.c2, self.b2 = nn.Conv2d(out, out, 3, padding=1), nn.BatchNorm2d(out)
+        self.down = nn.Conv2d(width, out, 1) if width != out else nn.Identity()
+
+    def forward(self, x):
+        h = torch.relu(self.b1(self.c1(x)))
+        return torch.relu_(self.b2(self.c2(h)) + self.down(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_residual_blocks(training):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Block(4, 4), Block(4, 6))
+    model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)])
+    _, found = traced(model, torch.randn(5, 3, 8, 8), training=training)
+    assert where(found, "ends_residual") == {"1.c2", "2.c2"}
+    assert feeds(found["0"]) == {"1.c1": 1, "2.c1": 1, "2.down": 1}
+    assert feeds(found["2.c2"]) == feeds(found["2.down"]) == {"5": 1}
+    assert (found["1.c1"].norm, found["1.c1"].activation) == ("batch-norm", "relu")
+    assert (found["1.c2"].norm, found["1.c2"].activation) == ("batch-norm", None)
+    assert found["0"].activation is None
+    assert found["5"].fed_by == ("2.c2", "2.down")
+
+
+def test_pre_activation_goes_two_ways():
+    class Pre(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            z = self.a(x)
+            return z + self.b(torch.relu(z))
+
+    _, found = traced(Pre(), torch.randn(2, 3))
+    assert found["a"].activation is None
+    assert found["b"].ends_residual
+    assert not found["a"].ends_residual
+
+
+def test_transformer_encoder():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    _, found = traced(model, torch.randn(5, 2, 8))
+    packed = found["layers.0.self_attn.in_proj_weight"]
+    assert (packed.out, packed.rows, packed.reads_input) == (24, None, True)
+    assert feeds(packed) == {"layers.0.self_attn.out_proj": None}
+    assert where(found, "ends_residual") == {
+        f"layers.{i}.{end}" for i in (0, 1) for end in ("self_attn.out_proj", "linear2")
+    }
+    assert found["layers.0.linear1"].activation == "relu"
+    assert feeds(found["layers.0.linear1"]) == {"layers.0.linear2": 1}
+    assert found["layers.1.norm2"].kind == "norm"
+
+
+def test_cross_attention_uses_rows_of_the_packed_weight():
+    model = nn.MultiheadAttention(8, 2)
+    x, y = torch.randn(5, 2, 8), torch.randn(4, 2, 8)
+    _, found = traced(model, x, y, y)
+    assert {n: s.rows for n, s in found.items()} == {
+        "in_proj_weight[0:8]": (0, 8),
+        "in_proj_weight[8:24]": (8, 24),
+        "out_proj": None,
+    }
+    assert found["in_proj_weight[8:24]"].bias == "in_proj_bias"
+    _, found = traced(model, x, y, y.clone())
+    assert [s.rows for s in found.values()] == [(0, 8), (8, 16), (16, 24), None]
+
+
+@pytest.mark.parametrize(("layer", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent(layer, gates):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = layer(8, 5, 2, bidirectional=True)
+            self.head = nn.Linear(10, 2)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0])
+
+    model = Net()
+    flat = [id(w) for w in model.rnn._flat_weights]
+    graph, found = traced(model, torch.randn(3, 2, 8))
+    assert flat == [id(w) for w in model.rnn._flat_weights]
+    assert not graph.on_this_path
+    assert len(found) == 9
+    first = found["rnn.weight_ih_l0"]
+    assert (first.kind, first.out, first.fan_in) == ("recurrent", 5 * gates, 8)
+    assert (first.bias, first.reads_input) == ("rnn.bias_ih_l0", True)
+    hidden = found["rnn.weight_hh_l0_reverse"]
+    assert (hidden.fed_by, hidden.fan_in) == (("rnn.weight_ih_l0_reverse",), 5)
+    assert not hidden.reads_input
+    assert set(found["head"].fed_by) == {n for n in found if "_l1" in n}
+
+
+def test_recurrent_cell():
+    _, found = traced(nn.GRUCell(4, 3), torch.randn(2, 4))
+    assert [s.kind for s in found.values()] == ["recurrent"] * 2
+    assert found["weight_hh"].fed_by == ("weight_ih",)
+
+
+def test_packed_sequence_is_recorded():
+    packed = pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
+    graph, found = traced(nn.LSTM(4, 5), packed)
+    assert graph.on_this_path
+    assert {n: (s.kind, s.out) for n, s in found.items()} == {
+        "weight_ih_l0": ("recurrent", 20),
+        "weight_hh_l0": ("recurrent", 20),
+    }
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(7, 4)
+        self.body = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 7)
+        self.head.weight = self.table.weight
+
+    def forward(self, ids):
+        return self.head(torch.tanh(self.body(self.table(ids))))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_tied_head(device):
+    model = Tied().to(device)
+    model.head.weight = model.table.weight
+    graph, found = traced(model, torch.tensor([[1, 2]]))
+    assert list(found) == ["table", "body", "head"]
+    assert set(graph.parameters.values()) == set(canonical(model).values())
+    assert found["head"].weight == found["table"].weight == "table.weight"
+    assert found["head"].tied == ("head.weight",)
+    assert (found["table"].out, found["table"].fan_in) == (4, 7)
+    assert found["table"].transposed
+    assert not found["head"].transposed
+    assert where(found, "is_output") == {"head"}
+    assert where(found, "reads_input") == {"table"}
+
+
+def test_tied_through_a_function_and_views():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(7, 4)
+
+        def forward(self, ids):
+            return self.table(ids) @ self.table.weight.T
+
+    _, found = traced(Functional(), torch.tensor([1, 2]))
+    assert {n: s.kind for n, s in found.items()} == {
+        "table": "embedding",
+        "table.weight": "linear",
+    }
+    model = nn.Module()
+    model.a = nn.Parameter(torch.randn(6))
+    model.b = nn.Parameter(model.a.data)
+    model.c = nn.Parameter(model.a.data[:3])  # a part of a flat buffer is its own
+    assert canonical(model) == {"a": "a", "b": "a", "c": "c"}
+
+
+def tiny(kind, config, device="cpu", **sizes):
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        **sizes,
+    }
+    with torch.device(device):
+        return kind(config(**sizes)).eval()
+
+
+IDS = torch.arange(10).view(2, 5) % 50
+
+
+def test_bert():
+    model = tiny(transformers.BertModel, transformers.BertConfig)
+    graph, found = traced(model, input_ids=IDS)
+    assert not graph.on_this_path
+    layer = "encoder.layer.0"
+    assert found[f"{layer}.intermediate.dense"].activation == "gelu"
+    assert feeds(found[f"{layer}.intermediate.dense"]) == {f"{layer}.output.dense": 1}
+    assert where(found, "ends_residual") == {
+        f"{layer}.attention.output.dense",
+        f"{layer}.output.dense",
+    }
+    assert found["pooler.dense"].activation == "tanh"
+    assert feeds(found[f"{layer}.attention.self.value"]) == {
+        f"{layer}.attention.output.dense": None
+    }
+
+
+def test_gpt2():
+    model = tiny(
+        transformers.GPT2LMHeadModel,
+        transformers.GPT2Config,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    graph, found = traced(model, input_ids=IDS, training=True)
+    assert not graph.on_this_path
+    up, down = found["transformer.h.0.mlp.c_fc"], found["transformer.h.0.mlp.c_proj"]
+    assert (up.out, up.fan_in, up.transposed) == (64, 16, True)
+    assert up.activation == "gelu"  # written out in eight operations
+    assert feeds(up) == {"transformer.h.0.mlp.c_proj": 1}
+    assert down.ends_residual
+    assert found["lm_head"].weight == "transformer.wte.weight"
+    assert where(found, "is_output") == {"lm_head"}
+
+
+def test_llama():
+    model = tiny(
+        transformers.LlamaForCausalLM, transformers.LlamaConfig, num_key_value_heads=1
+    )
+    graph, found = traced(model, input_ids=IDS)
+    assert not graph.on_this_path
+    gate, up = (
+        found["model.layers.0.mlp.gate_proj"],
+        found["model.layers.0.mlp.up_proj"],
+    )
+    assert (gate.activation, up.activation) == ("silu", None)
+    assert feeds(gate) == feeds(up) == {"model.layers.0.mlp.down_proj": None}
+    norm = found["model.layers.0.input_layernorm"]
+    assert (norm.kind, norm.out, norm.bias) == ("norm", 16, None)
+    assert feeds(norm) == {f"model.layers.0.self_attn.{c}_proj": 1 for c in "qkv"}
+    assert where(found, "ends_residual") == {
+        "model.layers.0.self_attn.o_proj",
+        "model.layers.0.mlp.down_proj",
+    }
+
+
+def test_vit():
+    model = tiny(
+        transformers.ViTForImageClassification,
+        transformers.ViTConfig,
+        image_size=8,
+        patch_size=4,
+    )
+    graph, found = traced(model, pixel_values=torch.randn(2, 3, 8, 8))
+    assert not graph.on_this_path
+    patches = found["vit.embeddings.patch_embeddings.projection"]
+    assert (patches.kind, patches.fan_in, patches.reads_input) == ("conv", 48, True)
+    assert feeds(patches)["classifier"] == 1
+    assert where(found, "is_output") == {"classifier"}
+
+
+def test_whisper():
+    model = tiny(
+        transformers.WhisperForConditionalGeneration,
+        transformers.WhisperConfig,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_mel_bins=8,
+        max_source_positions=10,
+        max_target_positions=10,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    graph, found = traced(
+        model, input_features=torch.randn(2, 8, 20), decoder_input_ids=IDS
+    )
+    assert not graph.on_this_path
+    assert feeds(found["model.encoder.conv1"]) == {"model.encoder.conv2": 1}
+    assert found["proj_out"].tied == ("proj_out.weight",)
+    assert found["proj_out"].weight == "model.decoder.embed_tokens.weight"
+    key = found["model.decoder.layers.0.encoder_attn.k_proj"]
+    assert (key.bias, "model.encoder.layers.0.fc2" in key.fed_by) == (None, True)
+
+
+def test_large_llama_on_meta():
+    model = tiny(
+        transformers.LlamaForCausalLM,
+        transformers.LlamaConfig,
+        device="meta",
+        vocab_size=32000,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_attention_heads=32,
+        num_hidden_layers=4,
+    )
+    start = time.monotonic()
+    graph, found = traced(model, input_ids=IDS)
+    assert time.monotonic() - start < 30
+    assert not graph.on_this_path
+    assert len(found) == 4 * 9 + 3
+    assert found["lm_head"].fan_in == 4096
+
+
+class Decides(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)
+        self.conv, self.head = nn.Conv1d(1, 3, 3), nn.Linear(6, 5)
+
+    def forward(self, x):
+        h = self.norm(self.a(x)).relu_()
+        if h.mean() > -1:
+            h = h + self.b(h)
+        z = nn.functional.gelu(self.conv(h[:, None]))
+        return {"logits": self.head(z.flatten(1)), "other": [h]}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_data_dependent_model_is_recorded(capfd, training):
+    model = Decides()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    x = torch.randn(4, 3)
+    graph, found = traced(model, x, training=training)
+    assert graph.on_this_path
+    assert capfd.readouterr() == ("", "")
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert list(found) == ["a", "norm", "b", "conv", "head"]
+    assert (found["a"].norm, found["a"].activation) == ("batch-norm", "relu")
+    assert feeds(found["a"]) == {"b": 1, "conv": None}
+    assert found["b"].ends_residual
+    assert (found["conv"].activation, feeds(found["conv"])) == ("gelu", {"head": 2})
+    assert where(found, "is_output") == {"a", "norm", "b", "head"}
+
+
+def test_recorded_graph_computes_the_model():
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.b(self.a(x).relu_().mul_(2)) + x[:, :1].expand(-1, 2)
+
+    model, x = Writes(), torch.randn(5, 3)
+    graph = record(model, (x,), {}, training=False)
+    values = dict(model.named_parameters())
+    given = [
+        values[graph.parameters[n.name]] if n.name in graph.parameters else x
+        for n in graph.module.graph.nodes
+        if n.op == "placeholder"
+    ]
+    (result,) = torch.fx.Interpreter(graph.module).run(*given)
+    torch.testing.assert_close(result, model(x))
+
+
+def test_partial_write_is_not_mistaken_for_the_old_value():
+    class Partial(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 4)
+
+        def forward(self, x):
+            h = self.a(x)
+            h[:, 0] = 0
+            return h
+
+    graph = record(Partial(), (torch.randn(5, 3),), {}, training=False)
+    (last,) = graph.outputs
+    assert last == "written_through"
+
+
+def test_the_users_batch_is_not_written():
+    x = -torch.ones(2, 3)
+    for trace in (export, record):
+        trace(
+            nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 1)),
+            (x,),
+            {},
+            training=True,
+        )
+        assert (x == -1).all()
+
+
+def test_outputs_of_every_kind():
+    @dataclass
+    class Result:
+        logits: torch.Tensor
+        cache: object = None
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 2)
+
+        def forward(self, x, *, scale):
+            z = self.a(x * scale)
+            return Result(z, object()), {"more": [z.exp()]}, None, 3
+
+    graph, found = traced(Net(), torch.randn(4, 3), scale=torch.ones(3))
+    assert not graph.on_this_path
+    assert len(graph.outputs) == len(graph.inputs) == 2
+    assert found["a"].is_output
+
+
+def test_modes():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4))
+    x = torch.randn(5, 3)
+    train, still = (
+        f"aten._native_batch_norm_legit_{mode}.default"
+        for mode in ("functional", "no_training")
+    )
+
+    def norms(training):
+        found = operations(export(model, (x,), {}, training=training))
+        return [name for name in found if "batch_norm" in name]
+
+    model.train()
+    model[1].eval()
+    assert norms(True) == [still, train]
+    assert norms(False) == [still, still]
+    assert [m.training for m in model] == [True, False, True]
+    model.eval()
+    model[2].requires_grad_(False)
+    assert norms(True) == [train, still]
+    assert not any(m.training for m in model.modules())
+
+
+def test_traces_leave_nothing_behind():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout())
+    torch.manual_seed(1)
+    np.random.seed(1)
+    expected = torch.rand(1), np.random.rand()  # beartype draws from Python's
+    for trace in (export, record):
+        torch.manual_seed(1)
+        np.random.seed(1)
+        trace(model, (torch.ones(5, 3),), {}, training=True)
+        assert (torch.rand(1), np.random.rand()) == expected
+        with pytest.raises(InputError, match="mat1 and mat2"):
+            trace(model, (torch.ones(5, 2),), {}, training=False)
+        assert all(m.training for m in model.modules())
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_user_sees_no_warning():
+    code = (
+        "import torch; from plumbob.survey.trace import export;"
+        "export(torch.nn.LSTM(2, 3), (torch.ones(4, 1, 2),), {}, training=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+class Rare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.free, self.offset = (
+            nn.Parameter(torch.randn(3, 4)),
+            nn.Parameter(torch.zeros(4)),
+        )
+        self.computed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+        self.up = nn.ConvTranspose2d(4, 6, 2, groups=2)
+        self.depth = nn.Conv2d(6, 6, 3, groups=6, padding=1)
+        self.norm = nn.GroupNorm(2, 6)
+        self.shared = nn.Linear(6, 6)
+        self.heads = nn.Parameter(torch.randn(6, 2, 3))
+
+    def forward(self, x):
+        h = nn.functional.silu(x @ self.free + self.offset)
+        h = self.computed(h)[:, :, None, None].expand(-1, -1, 3, 3)
+        h = self.norm(self.depth(self.up(h))).mean((2, 3))
+        h = self.shared(torch.tanh(self.shared(h)))
+        return torch.einsum("bi,ihd->bhd", h, self.heads), torch.cat([h, h], 1)
+
+
+def test_rare_maps():
+    _, found = traced(Rare(), torch.randn(4, 3))
+    assert list(found) == ["free", "up", "depth", "norm", "shared", "heads"]
+    free = found["free"]
+    assert (free.bias, free.activation, free.transposed) == ("offset", "silu", True)
+    assert feeds(free) == {}  # what reads it has a computed weight
+    up = found["up"]
+    assert (up.kind, up.out, up.fan_in, up.groups) == ("conv-transpose", 6, 8, 2)
+    assert (up.fed_by, up.reads_input, feeds(up)) == ((), False, {"depth": None})
+    assert (found["depth"].norm, feeds(found["depth"])) == ("group-norm", {"shared": 1})
+    assert found["shared"].activation is None  # only one of its two uses has one
+    assert feeds(found["shared"]) == {"shared": 1, "heads": None}
+    heads = found["heads"]
+    assert (heads.out, heads.fan_in, heads.transposed) == (6, 6, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "batch"),
+    [
+        (Block(4, 6), (torch.randn(2, 4, 5, 5),)),
+        (Tied(), (torch.tensor([[1, 2]]),)),
+        (nn.LSTM(3, 4, 2, bidirectional=True, proj_size=2), (torch.randn(2, 1, 3),)),
+        (nn.TransformerEncoderLayer(8, 2, 16), (torch.randn(3, 1, 8),)),
+        (nn.ConvTranspose1d(4, 6, 3, groups=2), (torch.randn(1, 4, 5),)),
+        (tiny(transformers.GPT2Model, transformers.GPT2Config), (IDS,)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_modules_and_graph_agree(model, batch):
+    def facts(found):
+        return {
+            s.name: (s.kind, s.out, s.fan_in, s.weight, s.bias, s.groups, s.transposed)
+            for s in found
+        }
+
+    graph = export(model, batch, {}, training=False)
+    assert facts(module_sites(model)) == facts(sites(model, graph))
+
+
+def test_modules_leave_out_what_is_not_certain():
+    model = nn.Sequential(
+        nn.LazyLinear(3),
+        nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)),
+        nn.Embedding(4, 3),
+        nn.LayerNorm(3, elementwise_affine=False),
+    )
+    model[2].requires_grad_(False)
+    assert [(s.name, s.trainable) for s in module_sites(model)] == [("2", False)]
