@@ -125,6 +125,33 @@ def non_finite_gradient(*, leans):
     return {"model": mlp(4, 8, 2), "data": x, "targets": y, "loss": loss}
 
 
+def bias_before_batch_norm(*, leans):
+    conv = nn.Conv2d(2, 4, 3, bias=leans)
+    model = nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    model.append(nn.Linear(4 * 3 * 3, 2))
+    return {"model": model, "data": torch.randn(16, 2, 5, 5, generator=seeded())}
+
+
+class Attention(nn.Module):
+    """Self-attention with one head; only its key projection may lack a bias."""
+
+    def __init__(self, width, *, key_bias):
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=key_bias)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, 2)
+
+    def forward(self, x):
+        scores = self.query(x) @ self.key(x).mT / x.shape[-1] ** 0.5
+        return self.out((scores.softmax(-1) @ self.value(x)).mean(1))
+
+
+def key_bias(*, leans):
+    x = torch.randn(16, 5, 8, generator=seeded())
+    return {"model": Attention(8, key_bias=leans), "data": x}
+
+
 class Detach(nn.Module):
     def forward(self, x):
         return x.detach()
@@ -175,6 +202,8 @@ ZOO = {
     "PB203": saturated_unit,
     "PB205": uncentred_input,
     "PB206": bias_cancels_mean,
+    "PB301": bias_before_batch_norm,
+    "PB303": key_bias,
     "PB403": non_finite_gradient,
     "PB405": disconnected_parameter,
     "PB501": decayed_bias,

@@ -1,5 +1,6 @@
 """The shelf of rules: one file each, sorted by code."""
 
+from plumbob.rules.bias_before_batch_norm import bias_before_batch_norm
 from plumbob.rules.bias_cancels_mean import bias_cancels_mean
 from plumbob.rules.dead_relu import dead_relu
 from plumbob.rules.decayed_bias import decayed_bias
@@ -7,6 +8,7 @@ from plumbob.rules.decayed_unit import decayed_unit
 from plumbob.rules.disconnected_parameter import disconnected_parameter
 from plumbob.rules.duplicate_units import duplicate_units
 from plumbob.rules.forgotten_parameter import forgotten_parameter
+from plumbob.rules.key_bias import key_bias
 from plumbob.rules.linear_relu import linear_relu
 from plumbob.rules.non_finite_gradient import non_finite_gradient
 from plumbob.rules.non_finite_weight import non_finite_weight
@@ -27,6 +29,8 @@ RULES = (
     saturated_unit,
     uncentred_input,
     bias_cancels_mean,
+    bias_before_batch_norm,
+    key_bias,
     non_finite_gradient,
     disconnected_parameter,
     decayed_bias,

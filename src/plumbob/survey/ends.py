@@ -32,6 +32,8 @@ def _batch_norm(op: Op) -> Fate:
         if len(x.axes[1]) > 1:  # instance norm: batch and channels on one axis
             return statistics(op, _INSTANCE)
         why = "batch norm subtracts each channel's mean over the batch, and it with it"
+        if op.arguments.get("running_mean") is not None:
+            why += "; only the running mean follows it"
         fate: Fate = End("batch-norm", why)
     elif x is not None:
         axes = list(x.axes)

@@ -152,8 +152,8 @@ def _same_order(op: Op) -> Fate:
 
 def _linear(op: Op) -> Fate:
     weight, last = op.arguments["weight"], len(op.shape) - 1
-    if op.shift("weight") is not None:
-        rows = 0 in op.shift("weight").varies
+    if (rows_of := op.shift("weight")) is not None:
+        rows = 0 in rows_of.varies
         others = set(range(last)) | ({last} if rows else set())
         return plain(op.shape, others) if op.only("weight") else None
     return _union(op, [_mapped(op, op.shift("input"), weight), op.shift("bias")])
@@ -219,11 +219,17 @@ def _conv(op: Op) -> Fate:
         if op.arguments.get("transposed") or "transpose" in name(op.node):
             return None
         varies = set(x.varies) | {channel}
-        pad = op.arguments.get("padding")
-        if pad not in {0, "valid"} if isinstance(pad, int | str) else any(pad or ()):
+        if _nonzero(op.arguments.get("padding")):
             varies |= set(range(channel + 1, len(op.shape)))
         moved = plain(op.shape, varies, x.depends or weight in op.depends)
     return _union(op, [moved, bias and channels(op, bias, channel)])
+
+
+def _nonzero(padding: Any) -> bool:
+    """Return whether a padding, as a number, numbers or a word, adds anything."""
+    if isinstance(padding, str):
+        return padding != "valid"
+    return any(padding) if isinstance(padding, list | tuple) else bool(padding)
 
 
 # Pooling, dropout, padding
@@ -241,10 +247,9 @@ def _pool(op: Op) -> Fate:
     x, one = op.only("self"), first(op)
     if x is None:
         return None
-    spatial = {i for i, (f, n) in enumerate(zip(x.axes, one.shape, strict=True))}
-    spatial -= set(range(len(one.shape) - int(_DIGIT[name(op.node)])))
-    args = op.arguments
-    counted = args.get("count_include_pad") and any(args["padding"])
+    count, args = len(one.shape), op.arguments
+    spatial = set(range(count - _DIGIT[name(op.node)], count))
+    counted = args.get("count_include_pad") and _nonzero(args["padding"])
     if spatial & x.varies or counted or args.get("divisor_override"):
         return None
     return statistics(op, plain(one.shape, x.varies, x.depends, x.asked))

@@ -1,0 +1,78 @@
+"""PB301: a bias that the batch norm after it removes."""
+
+from collections.abc import Iterator
+
+from plumbob.rule import rule
+from plumbob.types import Finding, Needs, Proof, Remedy, Safety, Severity, Survey
+
+
+@rule(
+    "PB301",
+    "bias-before-batch-norm",
+    Needs.GRAPH,
+    Severity.INFO,
+    since="0.1",
+)
+def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
+    """Batch norm removes a bias before it: nothing in training depends on it.
+
+    Why:
+        Batch norm subtracts the mean of z = W x + b over the batch, and b is part of
+        that mean: (z + d) - mean(z + d) = z - mean(z), whatever the d of each channel.
+        The loss does not change with b, so its gradient is exactly 0 and what arrives
+        instead is rounding noise, which Adam scales up to full steps: b wanders. In
+        inference b and the running mean are one parameter, b - running_mean. It is
+        harmless in float32; in bfloat16 a b that is large beside the spread of z costs
+        digits of z. The shift is proved to end at the norm on every path through
+        the graph, so a bias that anything else reads is not reported, nor one before
+        a frozen norm, a dropout, an activation or a zero-padded convolution.
+
+    Evidence:
+        elements: how many values of the bias nothing sees; largest: the largest |b|
+        among all of the parameter's values; error: the largest relative change of the
+        output in the randomised test in float64 (not there if it could not be run).
+
+    Remedy:
+        Build the layer with bias=False. In a trained model subtract b from the norm's
+        running mean when dropping it, else inference changes.
+
+    Allow when:
+        The norm will be folded into the layer for inference, which needs the bias
+        then; or the norm will be frozen for fine-tuning, where b counts again.
+
+    Example:
+        >>> from nets import bias_before_batch_norm, codes
+        >>> case = bias_before_batch_norm
+        >>> "PB301" in codes(case(leans=True)), "PB301" in codes(case(leans=False))
+        (True, False)
+
+    References:
+        Ioffe and Szegedy (2015), Batch normalization, section 3.2 (the bias can be
+        ignored, since its effect is cancelled by the mean subtraction).
+    """
+    for proof in survey.proofs:
+        if proof.by != "batch-norm" or proof.training != "null":
+            continue
+        exact = proof.inference is not None and not proof.on_this_path
+        yield Finding(
+            site=proof.parameter,
+            units=tuple(range(*proof.rows)),
+            message="nothing in training sees the {elements} elements of this bias",
+            cause="batch norm subtracts the batch's mean, and the bias with it",
+            evidence=_evidence(survey, proof),
+            remedy=Remedy(
+                advice="Build this layer with bias=False; in a trained model subtract "
+                "the bias from the norm's running mean.",
+                safety=Safety.EXACT if exact else Safety.MANUAL,
+            ),
+            steps=proof.steps,
+        )
+
+
+def _evidence(survey: Survey, proof: Proof) -> dict[str, int | float]:
+    evidence: dict[str, int | float] = {"elements": proof.rows[1] - proof.rows[0]}
+    if (tensor := survey.tensors.get(proof.parameter)) is not None:
+        evidence["largest"] = max(abs(tensor.low), abs(tensor.high))
+    if proof.error is not None:
+        evidence["error"] = proof.error
+    return evidence
