@@ -8,7 +8,7 @@ from plumbob.judge import judge
 from plumbob.rule import findings
 from plumbob.rules.dead_relu import dead_relu
 from plumbob.settings import Settings
-from plumbob.types import Feed, Severity, Site
+from plumbob.types import Feed, Output, Severity, Site
 
 
 def chain(z, **changes):
@@ -120,6 +120,27 @@ def test_the_layer_after_a_dead_one_names_it():
     folded = judge(survey, (dead_relu,), Settings()).findings
     assert [f.site for f in folded] == ["fc1"]
     assert [f.site for f in folded[0].consequences] == ["fc2"]
+
+
+@pytest.mark.parametrize(
+    ("target", "severity"), [([0.3, 0.3, 0.4], Severity.WARNING), ([0, 0.6, 0.4], None)]
+)
+def test_one_dead_output_is_a_fault_where_targets_ask_for_it(target, severity):
+    zeros = np.zeros(3)
+    output = Output(
+        site="fc1",
+        loss=1.0,
+        shifted=1.0,
+        zero=1.0,
+        constant=1.0,
+        shift=zeros,
+        best=zeros,
+        mean_output=zeros,
+        mean_target=np.array(target, float),
+    )
+    survey = one(ramp(3, 1), activation="relu", is_output=True)
+    found = list(findings(dead_relu, replace(survey, output=output)))
+    assert [f.severity for f in found] == ([severity] if severity else [])
 
 
 @pytest.mark.parametrize(

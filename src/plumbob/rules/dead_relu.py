@@ -31,12 +31,14 @@ def dead_relu(
         A ReLU has slope 0 where z <= 0. A unit that fires on no input has gradient
         zero in w and b and no step revives it. A layer in which no unit fires cuts
         everything before it off: an error, unless another path (a residual sum)
-        leads around it. Death belongs to w, b and the inputs together, so it is
-        counted from z, never read from b.
+        leads around it. An output unit that is dead though its targets are above 0
+        never learns them: a warning, be it one alone. Death belongs to w, b and the
+        inputs together, so it is counted from z, never read from b.
 
     Evidence:
         dead of units: how many never fired on `samples` independent inputs, at any
-        position; share of the layer.
+        position; share of the layer; wanted: those of the output whose mean target (or
+        class) is above 0.
         fires_at_most: the upper limit of Clopper and Pearson (sure = 95 %) for a rate
         of 0 in n, 1 - 0.05^(1/n), about 3/n.
         by_bias: dead units that fire without b (max z > b); by_weights: those that w
@@ -83,18 +85,24 @@ def dead_relu(
         never = _never(reading.z)
         share = float(never.mean())
         at_most = 1 - 0.05 ** (1 / max(reading.samples, 1))
-        if at_most > fires_below or share < idle_above:
+        wanted = _wanted(site, survey, never)
+        if at_most > fires_below or (share < idle_above and not wanted):
             continue
         cut = bool(never.all()) and _only_way(site, survey)
         yield _finding(
             survey,
             site,
             never,
-            {"samples": reading.samples, "fires_at_most": at_most, "share": share},
+            {
+                "samples": reading.samples,
+                "fires_at_most": at_most,
+                "share": share,
+                "wanted": wanted,
+            },
             Severity.ERROR
             if cut
             else Severity.WARNING
-            if share >= share_above
+            if share >= share_above or wanted
             else Severity.INFO,
         )
 
@@ -106,6 +114,14 @@ def _fires(site: Site) -> bool:
 
 def _never(z: Moments) -> Bool[Any, " units"]:
     return (z.count > 0) & (z.positive == 0) & (z.nonfinite == 0)
+
+
+def _wanted(site: Site, survey: Survey, never: Bool[Any, " units"]) -> int:
+    """Return how many dead units of the output have targets above 0."""
+    target = survey.output.mean_target if survey.output else None
+    if not site.is_output or target is None or len(target) != len(never):
+        return 0
+    return int((never & (target > 0)).sum())
 
 
 def _only_way(site: Site, survey: Survey) -> bool:
