@@ -165,6 +165,10 @@ class Tallies:
             for name in self.sites
             if name not in self.tallies
         }
+        weights = {site.weight for site in self.sites.values()}
+        for name in sorted(self.names.aliases.keys() - weights):
+            if self.parameters[name].ndim > 1:
+                silent[name] = "in no affine map that could be measured"
         for name, tally in self.tallies.items():
             site, z = self.sites[name], tally.z.moments
             grad = gradients.rows(site) if gradients else (None, None)

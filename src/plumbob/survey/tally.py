@@ -186,7 +186,8 @@ class Thinned:
         while -(-(self.seen + n) // self.stride) > self.keep:
             self.stride *= 3
             self.rows = [r[::3] for r in [self.value(units)]]
-        picked = torch.arange(-self.seen % self.stride, n, self.stride)
+        first = min(-self.seen % self.stride, n)
+        picked = torch.arange(first, n, self.stride)
         if len(picked):
             # by index of position: a reshape would copy the whole tensor
             at = torch.unravel_index(picked.to(t.device), last.shape[:-1])
