@@ -54,7 +54,7 @@ def unused_unit(*, leans):
     model = mlp(4, 8, 2)
     if leans:
         model[0].weight.data[3] = 0
-    return {"model": model}
+    return {"model": model, "stage": "trained"}
 
 
 def decayed_unit(*, leans):
@@ -64,7 +64,8 @@ def decayed_unit(*, leans):
         for unit in (2, 5):
             model[2].weight.data[unit] *= 1e-3
             model[4].weight.data[:, unit] *= 1e-3
-    return {"model": model, "data": torch.randn(256, 8, generator=seeded())}
+    data = torch.randn(256, 8, generator=seeded())
+    return {"model": model, "data": data, "stage": "trained"}
 
 
 def duplicate_units(*, leans):

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hand import rows_of
 from torch import nn
 
+from hand import rows_of
 from plumbob.judge import judge
 from plumbob.rule import findings
 from plumbob.rules.decayed_unit import decayed_unit

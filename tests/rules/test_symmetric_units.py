@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hand import rows_of
 
+from hand import rows_of
 from plumbob.rule import findings
 from plumbob.rules.symmetric_units import symmetric_units
 from plumbob.types import Severity

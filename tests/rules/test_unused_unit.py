@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from hand import rows_of
 
+from hand import rows_of
 from plumbob.rule import findings
 from plumbob.rules.unused_unit import unused_unit
 from plumbob.types import Severity, Stage
@@ -37,7 +37,12 @@ def test_severity_follows_the_share(side, zeros, severity):
 
 @pytest.mark.parametrize(
     "site",
-    [{"is_output": True}, {"stage": Stage.INIT}, {"kind": "embedding"}, {"kind": "norm"}],
+    [
+        {"is_output": True},
+        {"stage": Stage.INIT},
+        {"kind": "embedding"},
+        {"kind": "norm"},
+    ],
 )
 def test_where_zero_is_no_fault(site):
     assert not judged(rows_of(twin=np.arange(4), norm=ones(4, 1), **site))

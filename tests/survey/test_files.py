@@ -51,7 +51,10 @@ BAD = {
     "facts": ({"a": {"dtype": "F32"}}, "dtype, shape and data_offsets"),
     "text": ({"a": "F32"}, "dtype, shape and data_offsets"),
     "name": ({"\x1b[31m": tensor()}, "printable"),
-    "lone surrogate": (b'{"\\ud800":' + json.dumps(tensor()).encode() + b"}", "printab"),
+    "lone surrogate": (
+        b'{"\\ud800":' + json.dumps(tensor()).encode() + b"}",
+        "printab",
+    ),
     "twice": (b'{"a":1,"a":2}', "'a' twice"),
     "list": (b"[1]", "truncated or of another"),
     "json": (b"{nonsense", "Expected JSON"),
@@ -86,7 +89,9 @@ def test_files_too_short(content, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["m.pt", "pytorch_model.bin", "hidden.safetensors"])
-@pytest.mark.parametrize("magic", [b"PK\x03\x04\x14\0\x08\x08\0", b"\x80\x04\x95K\0\0\0\0\0"])
+@pytest.mark.parametrize(
+    "magic", [b"PK\x03\x04\x14\0\x08\x08\0", b"\x80\x04\x95K\0\0\0\0\0"]
+)
 def test_a_pickle_is_refused(name, magic, tmp_path):
     (tmp_path / name).write_bytes(magic + b"x" * 50)
     with pytest.raises(FileError, match="can execute code"):
@@ -147,9 +152,11 @@ JSON = st.recursive(
     | st.floats()
     | st.text(max_size=4)
     | st.sampled_from([*DTYPES, "dtype", "shape", "data_offsets"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(max_size=4), inner, max_size=4)
-    | st.fixed_dictionaries({"dtype": inner, "shape": inner, "data_offsets": inner}),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+        | st.fixed_dictionaries({"dtype": inner, "shape": inner, "data_offsets": inner})
+    ),
     max_leaves=12,
 )
 

@@ -25,9 +25,11 @@ def norm(name, out, fed_by, feeds):
 def convs():
     """conv (8 channels) -> batch norm -> flatten 2x2 -> linear; channels 1 = 3."""
     torch.manual_seed(0)
-    net = nn.ModuleDict(
-        {"a": nn.Conv2d(3, 8, 3), "n": nn.BatchNorm2d(8), "b": nn.Linear(32, 5)}
-    )
+    net = nn.ModuleDict({
+        "a": nn.Conv2d(3, 8, 3),
+        "n": nn.BatchNorm2d(8),
+        "b": nn.Linear(32, 5),
+    })
     with torch.no_grad():
         net["a"].weight[3], net["a"].bias[3] = net["a"].weight[1], net["a"].bias[1]
         columns = net["b"].weight.view(5, 8, 4)
@@ -86,9 +88,11 @@ def test_mixed_units_and_outputs_have_no_readers():
 
 
 def test_transposed_sliced_and_grouped():
-    net = nn.ParameterDict(
-        {"t": torch.randn(4, 6), "q": torch.randn(9, 4), "b": torch.randn(9)}
-    )
+    net = nn.ParameterDict({
+        "t": torch.randn(4, 6),
+        "q": torch.randn(9, 4),
+        "b": torch.randn(9),
+    })
     g = nn.Conv2d(4, 4, 1, groups=4)
     nn.init.ones_(g.weight)
     nn.init.zeros_(g.bias)
@@ -121,7 +125,11 @@ def test_what_is_not_weighed():
 
 
 def tied():
-    net = nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4), "n": nn.BatchNorm1d(4)})
+    net = nn.ModuleDict({
+        "a": nn.Linear(4, 4),
+        "b": nn.Linear(4, 4),
+        "n": nn.BatchNorm1d(4),
+    })
     net["b"].weight = net["a"].weight
     return net
 

@@ -18,9 +18,7 @@ from plumbob.types import Finding, Needs, Remedy, Rows, Severity, Site, Survey
     since="0.1",
     explains=("PB103", "PB107"),
 )
-def symmetric_units(
-    survey: Survey, *, share_above: float = 0.5
-) -> Iterator[Finding]:
+def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Finding]:
     """Most units of a layer have the same weights and bias, so they stay one unit.
 
     Why:
@@ -109,7 +107,9 @@ def _units(site: Site, rows: Rows, survey: Survey) -> Int[Any, " out"]:
     keys = [rows.twin]
     if site.kind == "recurrent":  # a unit's row is spread over two weights
         name = site.weight
-        other = name.replace("_ih", "_hh") if "_ih" in name else name.replace("_hh", "_ih")
+        other = (
+            name.replace("_ih", "_hh") if "_ih" in name else name.replace("_hh", "_ih")
+        )
         partner = next((s for s in survey.sites if s.weight == other), None)
         found = _rows(partner, survey) if partner else None
         if found is None or found.twin.size != site.out:

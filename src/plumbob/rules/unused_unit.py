@@ -78,7 +78,7 @@ def unused_unit(survey: Survey, *, share_above: float = 0.9) -> Iterator[Finding
                 "constant": int(constant.sum()),
             },
             remedy=Remedy(
-                advice="Remove these units, or find what set their weights to exactly 0."
+                advice="Remove these units, or find what set their weights to 0."
             ),
             severity=Severity.WARNING if share > share_above else Severity.INFO,
         )

@@ -48,9 +48,7 @@ def decode(
     return values
 
 
-def census(
-    raw: Shaped[Any, "*shape"], dtype: str, *, trainable: bool = True
-) -> Census:
+def census(raw: Shaped[Any, "*shape"], dtype: str, *, trainable: bool = True) -> Census:
     """Return the census of a whole array of raw bits."""
     flat, tally, room = raw.reshape(-1), Tally(dtype), np.empty(BLOCK)
     for start in range(0, flat.size, BLOCK):
@@ -185,7 +183,9 @@ class UnitSums:
         self.columns = np.zeros((outer, inner))
         self.room = np.empty(0)
 
-    def add(self, first: tuple[int, int], values: Float[Any, "outer unit inner"]) -> None:
+    def add(
+        self, first: tuple[int, int], values: Float[Any, "outer unit inner"]
+    ) -> None:
         """Add a block whose first value stands at (outer, unit) `first`."""
         outer, unit, _ = values.shape
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and Inf stay visible
@@ -204,8 +204,9 @@ def twins(
 ) -> Int[Any, " units"]:
     """Return for each unit the first unit whose weights and tags are bit for bit its.
 
-    Tags are further values that units must share: the bias, the group. Only units with equal `sums` (squared norms) are read
-    again, from `blocks`, and compared by a 128-bit digest of their bytes.
+    Tags are further values that units must share: the bias, the group. Only units
+    with equal `sums` (squared norms) are read again, from `blocks`, and compared by a
+    128-bit digest of their bytes.
     """
     first = np.arange(sums.size)
     _, group, sizes = np.unique(sums, return_inverse=True, return_counts=True)

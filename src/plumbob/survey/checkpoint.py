@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from plumbob.errors import FileError
 from plumbob.survey.census import BLOCK, RAW, Tally, UnitSums, decode, twins
@@ -19,9 +19,7 @@ UNITS = 1 << 21  # more units, or longer ones, would need memory of a tensor's o
 Placed = tuple[tuple[int, int], Shaped[Any, "outer unit inner"]]
 
 
-def read(
-    path: str | Path, *, on_tensor: Callable[[str], None] | None = None
-) -> Survey:
+def read(path: str | Path, *, on_tensor: Callable[[str], None] | None = None) -> Survey:
     """Survey the weights of a safetensors file or folder.
 
     Sites are known by name and shape only (see `stored.maps`). `unseen` lists what is
@@ -98,14 +96,16 @@ def _tensor(
     rows = Rows(
         norm=np.sqrt(sums.units),
         columns=np.sqrt(sums.columns.reshape(-1)),
-        twin=twins(sums.units, [] if raw is None else [raw], lambda: _placed(entry, view)),
+        twin=twins(
+            sums.units, [] if raw is None else [raw], lambda: _placed(entry, view)
+        ),
         bias=decode(raw, bias.dtype) if raw is not None and bias else None,
     )
     return tally.census(entry.shape), rows
 
 
 def _placed(entry: Entry, view: tuple[int, int, int]) -> Iterator[Placed]:
-    """Yield whole rows of (outer, out, inner), each block with its first (outer, out)."""
+    """Yield whole rows of (outer, out, inner), each with its first place."""
     outer, out, inner = view
     step, place = _step(view), 0
     for block in blocks(entry, RAW[entry.dtype], step * _row(view)):

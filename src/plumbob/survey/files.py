@@ -93,7 +93,7 @@ def blocks(entry: Entry, raw: np.dtype[Any], size: int) -> Iterator[np.ndarray]:
         left = (entry.stop - entry.start) // raw.itemsize
         while left:
             block = buffer[: min(size, left)]
-            _fill(file, memoryview(block).cast("B"), entry)
+            _fill(file, block.view("u1").data, entry)
             yield block
             left -= block.size
 
@@ -244,7 +244,11 @@ def _entry(name: str, facts: Any, path: Path, start: int) -> Entry:
 
 
 def _json(text: bytes, path: Path) -> dict[str, Any]:
-    """Parse an object without repeated keys."""
+    """Parse an object without repeated keys.
+
+    Raises:
+        FileError: it is not one.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
@@ -261,8 +265,8 @@ def _json(text: bytes, path: Path) -> dict[str, Any]:
         table = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise FileError(
-            f"Expected JSON in the header of {path}, got {_short(text[:40])}; it is not "
-            f"a safetensors file, or a damaged one."
+            f"Expected JSON in the header of {path}, got {_short(text[:40])}; it is no "
+            f"safetensors file, or a damaged one."
         ) from error
     if not isinstance(table, dict):
         raise FileError(f"Expected a JSON object in {path}, got {_short(table)}.")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ class Weights:
     """Raw bits of every parameter that can be weighed; `unseen` says why not."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.raw: dict[str, tuple[Shaped[Any, "..."], str]] = {}
+        self.raw: dict[str, tuple[Shaped[Any, ...], str]] = {}
         self.trainable: dict[str, bool] = {}
         self.unseen: dict[str, str] = {}
         for name, parameter in model.named_parameters():
@@ -148,7 +147,9 @@ def _outgoing(
         return {}
     alike = None
     if alone:
-        alike = twins(squares, tags, lambda: (b for r, _ in readers for b in _blocks(r)))
+        alike = twins(
+            squares, tags, lambda: (b for r, _ in readers for b in _blocks(r))
+        )
     return {"outgoing": np.sqrt(squares), "outgoing_twin": alike}
 
 
@@ -243,7 +244,11 @@ def _agree(
     missing: Sequence[str],
     path: str | Path,
 ) -> None:
-    """Raise one error for all names and shapes that differ."""
+    """Check names and shapes.
+
+    Raises:
+        InputError: one for all that differ.
+    """
     faults = [f"'{name}' is missing" for name in missing]
     for name, entry in found.items():
         if name not in state:
