@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import unfold
 
+from plumbob.survey.maps import Maps
 from plumbob.survey.trace import export, sites
 from probing import agrees, close, seen, traced
 
@@ -309,3 +310,25 @@ def test_norms_and_tables():
     close(probed.readings["1"].z.mean, z.reshape(-1, 4).mean(0))
     z = model[2](z).detach()
     close(probed.readings["2"].z.mean, z.reshape(-1, 4).mean(0))
+
+
+def test_biases_that_a_fused_recurrent_cell_adds():
+    # CUDA's cells take gates without their biases; the operation itself is CUDA only.
+    cell = nn.LSTMCell(3, 4).double()
+    x, h = torch.randn(6, 3).double(), torch.randn(6, 4).double()
+    told = []
+    maps = Maps(cell, lambda found: None, told.append)
+    with torch.no_grad(), maps:
+        gates = x @ cell.weight_ih.T, h @ cell.weight_hh.T
+    maps._fused((*gates, None, cell.bias_ih, cell.bias_hh))
+    assert [found.bias_name for found in told] == ["bias_ih", "bias_hh"]
+    for found, z, bias in zip(told, gates, (cell.bias_ih, cell.bias_hh), strict=True):
+        close(found.z.detach(), (z + bias).detach())
+
+
+def test_a_compiled_part_is_run_as_it_is_written():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double()
+    model[0].compile(backend="eager")
+    x = torch.randn(6, 3).double()
+    model(x)
+    agrees(seen(model, x).readings["0"], x, model[0].weight, model[0].bias)

@@ -203,3 +203,11 @@ def test_progress():
     told = []
     seen(nn.Linear(2, 1), [torch.randn(3, 2)] * 4, on_batch=told.append)
     assert told == [1, 2, 3, 4]
+
+
+def test_the_data_are_untouched():
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2))
+    x = torch.randn(5, 4)
+    before = x.clone()
+    seen(model, x)
+    assert torch.equal(x, before)

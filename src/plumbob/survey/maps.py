@@ -116,6 +116,8 @@ class Maps(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func in FUSED:
+            self._fused(args)
         read = self._read(args) if self.waiting else []
         added = self._added(func, args, kwargs, read) if len(read) == 1 else None
         if read and added is None and func._schema.is_mutable:
@@ -159,6 +161,16 @@ class Maps(TorchDispatchMode):
     def _finish(self, keys: Iterable[int]) -> None:
         for key in keys:
             self.on_output(self.waiting.pop(key))
+
+    def _fused(self, args: Any) -> None:
+        """Add the biases that CUDA's recurrent cells add to the gates themselves."""
+        for gates, bias in ((args[0], args[3]), (args[1], args[4])):
+            told = self.waiting.pop(storage(gates), None)
+            own = self.find(bias)
+            if told is not None and own is not None:
+                told = replace(told, z=told.z + bias, bias=bias, bias_name=own.name)
+            if told is not None:
+                self.on_output(told)
 
     def _added(
         self, func: Any, args: Any, kwargs: Any, read: list[int]
@@ -323,6 +335,7 @@ def _flat(args: Any) -> Iterator[Tensor]:
 
 
 COPIES = {aten._to_copy.default, aten.clone.default}
+FUSED = {aten._thnn_fused_lstm_cell.default, aten._thnn_fused_gru_cell.default}
 ADDS = {aten.add.Tensor, aten.add_.Tensor}
 
 

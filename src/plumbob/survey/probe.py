@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from plumbob.errors import InputError
 from plumbob.survey.batches import Batch
@@ -121,8 +122,9 @@ class _Run(nn.Module):
         loss: Callable[..., Any] | None,
         gradient: Gradients | None,
     ) -> tuple[Any, float | None]:
+        args, kwargs = _copies((batch.args, dict(batch.kwargs)))
         with maps:
-            output = self.model(*batch.args, **batch.kwargs)
+            output = self.model(*args, **kwargs)
         maps.forget()
         value = _loss(output, batch, loss)
         if value is None:
@@ -130,6 +132,21 @@ class _Run(nn.Module):
         if gradient is not None:
             gradient.add(value, batch.samples)
         return output, float(value.detach())
+
+
+def _copies(inputs: Any) -> Any:
+    """Copy the inputs, since a first layer may work in place.
+
+    One tensor given twice stays one: attention asks whether its key is its query.
+    """
+    copies: dict[int, Tensor] = {}
+
+    def copy(t: Tensor) -> Tensor:
+        if id(t) not in copies:
+            copies[id(t)] = t.detach().clone().requires_grad_(t.requires_grad)
+        return copies[id(t)]
+
+    return pytree.tree_map_only(Tensor, copy, inputs)
 
 
 def _loss(output: Any, batch: Batch, loss: Callable[..., Any] | None) -> Tensor | None:
