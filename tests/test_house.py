@@ -154,3 +154,14 @@ def test_generated_pages_are_fresh():
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.stale() == [], "run scripts/rule_docs.py"
+
+
+def test_the_readme_starts_with_two_commands():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    install = (
+        "python3 -m venv .venv && .venv/bin/python -m pip install -c constraints.txt"
+    )
+    assert [line for line in lines if line.startswith("python3")] == [
+        f'{install} -e ".[demo]" && .venv/bin/plumbob demo',
+        f'{install} -e ".[dev]" && .venv/bin/python -m pytest',
+    ]
