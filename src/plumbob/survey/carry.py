@@ -86,7 +86,7 @@ def _flags(axes: Sequence[tuple[Factor, ...]]) -> list[bool]:
 
 
 def _ranges(shift: Shift, new: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-    """Carry index ranges through a view, as far as they stay ranges."""
+    """Carry index ranges through a view; where none fits exactly, a wider one."""
     old = sizes_of(shift)
     within: list[tuple[int, int, int]] = []
     for axis, lo, hi in shift.within:
@@ -97,12 +97,8 @@ def _ranges(shift: Shift, new: Sequence[int]) -> tuple[tuple[int, int, int], ...
             if n == 1 or not inside or stop % after or start % before:
                 continue
             step = stop // after  # indices of the old axis per index of this one
-            if start == before and lo % step == 0 and hi % step == 0:
-                within.append((i, lo // step, hi // step))
-            elif start == before and lo // step == (hi - 1) // step:
-                within.append((i, lo // step, lo // step + 1))
-            elif step == 1 and start > before and lo // n == (hi - 1) // n:
-                within.append((i, lo % n, (hi - 1) % n + 1))
+            if start == before or lo // (n * step) == (hi - 1) // (n * step):
+                within.append((i, lo // step % n, (hi - 1) // step % n + 1))
     return tuple(within)
 
 

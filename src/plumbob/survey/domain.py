@@ -99,7 +99,7 @@ class Op:
 def shape(node: fx.Node) -> tuple[int, ...]:
     """Return the sizes of a node's tensor; 0 stands for one that is not fixed."""
     value = node.meta.get("val")
-    sizes = value.shape if isinstance(value, torch.Tensor) else ()
+    sizes: tuple[Any, ...] = getattr(value, "shape", ())
     return tuple(n if isinstance(n, int) else 0 for n in sizes)
 
 
