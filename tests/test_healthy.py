@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from healthy import FAMILIES
 
+import healthy_transformers  # ruff: ignore[unused-import] (adds its families)
 import plumbob
+from healthy import FAMILIES
 from plumbob import Severity
 
 

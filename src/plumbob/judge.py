@@ -88,7 +88,7 @@ def _fold(
 
     def root(finding: Finding, path: tuple[int, ...] = ()) -> Finding:
         path = (*path, id(finding))  # a rule may explain itself further down
-        for other in order:
+        for other in () if finding.own_cause else order:
             if (
                 id(other) not in path
                 and finding.code in rules[other.code].explains

@@ -265,8 +265,8 @@ class Output:
 
     All losses are per sample. `loss` is the model's, `shifted` the same after the
     best constant shift of the net input of the output, `zero` and `constant` those
-    of a net input that is 0 and of the best constant one. `chance` is the gain that a
-    shift fitted to so few samples shows, and loses again on new ones, where none is due.
+    of a net input that is 0 and of the best constant one. `chance` is the gain
+    that a shift fitted to so few samples shows where none is due.
     """
 
     site: str | None
@@ -341,7 +341,9 @@ class Finding:
 
     A rule writes message, cause and advice as templates over the evidence
     (`{share:.0%}`), so no number is shown that is not evidence; code, name and the
-    default severity are filled in by the rule that yields it.
+    default severity are filled in by the rule that yields it. `own_cause` says that
+    the evidence singles out a cause at this very place, so that no other finding
+    explains it.
     """
 
     message: str
@@ -352,6 +354,7 @@ class Finding:
     units: tuple[int, ...] = ()
     severity: Severity | None = None
     steps: tuple[str, ...] = ()  # of the proof, where there is one
+    own_cause: bool = False
     consequences: tuple["Finding", ...] = ()
     code: str = ""
     name: str = ""

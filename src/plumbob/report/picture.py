@@ -41,7 +41,17 @@ def site(view: "SiteView", shown: int) -> str:
         beta, sd = row["beta"] or 0.0, row["sd"] or 0.0
         return -abs(beta) / sd if sd else -math.inf if beta else 0.0
 
-    keys = "b w_mu beta sd centre kappa firing entropy best_bias".split()
+    keys = [
+        "b",
+        "w_mu",
+        "beta",
+        "sd",
+        "centre",
+        "kappa",
+        "firing",
+        "entropy",
+        "best_bias",
+    ]
     heads = ["unit", "b", "w.mu", "beta", "sd[z]", "-b/|w|", "kappa", "fires", "bits"]
     lines = [_describe(view), "", _row([*heads, "best b"], "  z against 0")]
     for row in sorted(rows, key=far)[:shown]:
@@ -92,7 +102,7 @@ def against_zero(z: Float[Any, " kept"], side: int = SIDE) -> str:
     """
     z = z[np.isfinite(z)]
     reach = float(np.quantile(np.abs(z), 0.99)) if z.size else 0.0
-    if reach == 0.0:
+    if not reach:
         return " " * side + "│" + " " * side
     edges = np.linspace(-reach, reach, 2 * side + 1)
     counts, _ = np.histogram(np.clip(z, -reach, reach), edges)

@@ -1,12 +1,12 @@
 """The report: findings with what was not judged, ready to be read anywhere."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from plumbob.report import html, text
 from plumbob.settings import Settings
 from plumbob.types import NOTHING, Finding, Severity, Survey
-from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Report:
     survey: Survey
     not_judged: Mapping[str, str] = NOTHING
     crashed: Mapping[str, str] = NOTHING
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
 
     @property
     def worst(self) -> Severity | None:

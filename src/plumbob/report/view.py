@@ -9,11 +9,16 @@ from jaxtyping import Float
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.report import picture
+from plumbob.report.pandas import frame
 from plumbob.types import Reading, Site, Survey
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+COLUMNS = (
+    *("b", "w_mu", "beta", "sd", "centre", "kappa"),
+    *("firing", "entropy", "best_bias", "saturated", "norm"),
+)
 SHOWN = 24  # units of a site in its printed table, the farthest from zero first
 
 
@@ -141,10 +146,12 @@ class View:
         return [row for name in self for row in self[name].table()]
 
     def to_frame(self) -> "DataFrame":
-        """Return `table()` as a pandas DataFrame."""
-        import pandas  # optional: only this method needs it
+        """Return `table()` as a DataFrame; needs the extra `pandas`.
 
-        return pandas.DataFrame(self.table())
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return frame(self.table())
 
     def __str__(self) -> str:
         return picture.model(self)
@@ -152,15 +159,13 @@ class View:
 
 def entropy(rate: Float[Any, " units"]) -> Float[Any, " units"]:
     """Return the entropy of a gate that fires with the given rate, in bits."""
-    rate = np.clip(rate, 1e-300, 1 - 1e-16)
-    return -(rate * np.log2(rate) + (1 - rate) * np.log2(1 - rate))
+    sides = np.stack([rate, 1 - rate])
+    return -(sides * np.log2(np.where(sides > 0, sides, 1))).sum(axis=0)
 
 
 def _units(site: Site, reading: Reading) -> list[dict[str, Any]]:
     rows, z, shift = reading.rows, reading.z, reading.shift
-    columns: dict[str, Any] = dict.fromkeys(
-        "b w_mu beta sd centre kappa firing entropy best_bias saturated norm".split()
-    )
+    columns: dict[str, Any] = dict.fromkeys(COLUMNS)
     norm = bias = None
     if rows is not None:
         norm, bias = rows.norm, rows.bias

@@ -209,6 +209,7 @@ def _finding(
         },
         remedy=Remedy(advice=advice),
         severity=severity,
+        own_cause=main == "by_bias",
     )
 
 

@@ -45,7 +45,7 @@ def measure(
     """
     model = _module(model)
     said = _stage(stage)
-    tell = progress or (lambda line: None)
+    tell = progress or _silence
     unseen: dict[str, str] = {}
     about = _about(model)
     if data is None:
@@ -94,8 +94,16 @@ def measure(
     )
 
 
+def _silence(line: str) -> None:
+    """Tell nobody."""
+
+
 def _module(model: Any) -> nn.Module:
-    """Return the module itself (a compiled one unwrapped), or say what is wrong."""
+    """Return the module itself, a compiled one unwrapped.
+
+    Raises:
+        InputError: it is no module, has no parameters, or they have no shape yet.
+    """
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
     if not isinstance(model, nn.Module):
         raise InputError(
@@ -133,6 +141,7 @@ def _structure(
 ) -> tuple[tuple[Site, ...], tuple[Proof, ...], dict[str, str]]:
     """Trace the training and the inference graph; fall back on the modules alone."""
     graphs: dict[bool, Graph] = {}
+    why: dict[str, str] = {}
     for training in (True, False):
         try:
             graphs[training] = export(
