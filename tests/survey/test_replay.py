@@ -1,0 +1,67 @@
+"""The randomised test tells right theorems from wrong ones."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from plumbob.survey.replay import Claim, replays
+from plumbob.survey.shift import proofs
+from plumbob.survey.trace import export
+from theorems import Head, normals, proved, rows
+
+
+class TestReplay:
+    def graph(self, model, x):
+        return export(model, (x,), {}, training=False)
+
+    def test_a_wrong_theorem_fails(self):
+        model = Head(functional.scaled_dot_product_attention)
+        graph = self.graph(model, normals(2, 5, 8))
+        right = Claim("k.bias", 0, 8, {}, frozenset())
+        wrong = Claim("q.bias", 0, 8, {}, frozenset())
+        fine, bad = replays(model, graph, [right, wrong])
+        assert fine.holds
+        assert fine.error < 1e-14
+        assert not bad.holds
+        assert bad.error > 1e-3
+
+    def test_a_carrier_makes_up_for_a_constant_only(self):
+        """The shift of the first layer's bias is no constant after the ReLU."""
+        model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        graph = self.graph(model, normals(6, 4))
+        (out,) = (n for n in graph.module.graph.nodes if n.name in graph.outputs)
+        (trial,) = replays(model, graph, [Claim("0.bias", 0, 3, {out: 1}, frozenset())])
+        assert not trial.holds
+
+    def test_dropout_is_drawn_alike(self):
+        model = nn.Sequential(
+            nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 2)
+        )
+        found = proved(model, normals(8, 4), modes=(True,))
+        assert rows(found, training="null") == {"0.bias": (0, 3)}
+
+    def test_no_values_no_test(self):
+        with torch.device("meta"):
+            model = Head(functional.scaled_dot_product_attention)
+        graph = self.graph(model, torch.empty(2, 5, 8, device="meta"))
+        (proof,) = (p for p in proofs(model, None, graph) if p.by == "softmax-key")
+        assert proof.error is None
+        assert "not tested: the parameters hold no values" in proof.steps[-1]
+
+    def test_a_cast_to_single_precision_is_lifted(self):
+        def score(q, k, v):
+            return (q @ k.mT).float().softmax(-1).to(v.dtype) @ v
+
+        found = proved(Head(score).to(torch.bfloat16), normals(2, 5, 8).bfloat16())
+        assert rows(found, by="softmax-key") == {"k.bias": (0, 8)}
+
+    def test_nothing_is_left_behind(self):
+        model = Head(functional.scaled_dot_product_attention)
+        graph = self.graph(model, normals(2, 5, 8))
+        before = torch.get_rng_state(), torch.get_default_dtype()
+        weight = model.k.weight.detach().clone()
+        proofs(model, None, graph)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert torch.get_default_dtype() is before[1]
+        assert torch.equal(model.k.weight, weight)
+        assert all(p.grad is None for p in model.parameters())
