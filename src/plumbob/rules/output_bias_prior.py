@@ -11,6 +11,7 @@ def output_bias_prior(
     survey: Survey,
     *,
     untrained_above: float = 0.5,
+    slow_above: float = 5.0,
     trained_above: float = 0.05,
 ) -> Iterator[Finding]:
     """A constant added to the output alone would save much of the loss.
@@ -37,13 +38,14 @@ def output_bias_prior(
         units: of the output; samples; shift: the largest, at `unit`.
 
     Args:
-        untrained_above: share and prior where the output's map is not known to be
-            trained. A net whose random start is merely off, with nothing to encode
-            (balanced classes), has a prior of 0. Small nets trained with Adam needed
-            this many times the steps to the same test loss as with the right bias:
-            1.0-1.2 at a share of 0.15-0.23 (rate 30 %, mean of half a deviation),
-            1.2-1.5 at 0.4 (rate 20 %), 1.6-2 at 1 (rate 10 %, mean of one deviation),
-            2-4 at 0.6-2.2 (autoencoders of digits), over 3 at 3.9.
+        untrained_above: share and prior from which an untrained output is told of. A
+            net whose random start is merely off, with nothing to encode (balanced
+            classes), has a prior of 0. At a share of 0.15-0.4 (rate 20-30 %) nets with
+            the right bias were at most 1.2-1.5 times as fast: silent.
+        slow_above: the same for a warning. Epochs without the right bias against with
+            it, small nets: 1.2 (diabetes, mean of two deviations, Adam) to 1.5-2 (rate
+            10 %) at shares of 1-4, so they are told and no more; over 5 times, or the
+            level never reached, at 11 (rate 1 %) and at 2500 (mean 50, deviation 1).
         trained_above: share where the map is trained. 5 % of the loss of knowing
             nothing is above what noisy last steps leave, and can be had for nothing.
 
@@ -72,9 +74,8 @@ def output_bias_prior(
         return
     share = (found.loss - found.shifted - found.chance) / scale
     prior = (found.zero - found.constant - found.chance) / scale
-    if share <= (trained_above if trained else untrained_above):
-        return
-    if not trained and prior <= untrained_above:
+    to_gain = share if trained else min(share, prior)
+    if to_gain <= (trained_above if trained else untrained_above):
         return
     unit = max(range(len(found.shift)), key=lambda i: abs(found.shift[i]))
     yield Finding(
@@ -98,6 +99,7 @@ def output_bias_prior(
             "unit": unit,
             "shift": float(found.shift[unit]),
         },
+        severity=None if trained or to_gain > slow_above else Severity.INFO,
         remedy=Remedy(
             advice=_advice(found, has_bias=site is not None and site.bias is not None),
         ),
