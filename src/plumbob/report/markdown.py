@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from plumbob.report.words import MARK, evidence, safety, summary, together
+from plumbob.report.words import MARK, alike, evidence, safety, summary, together
 from plumbob.types import Finding, Severity
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ def _lines(report: "Report") -> Iterator[str]:
                 f"| {_mark(finding)} | {finding.code} {finding.name} | "
                 f"{_code(finding.site)} | {_escaped(finding.message)} |"
             )
-    for finding in report.findings:
+    for finding, others in alike(report.findings):
         yield f"\n## {finding.code} {finding.name}: {_code(finding.site)}\n"
         yield f"{_mark(finding)}: {_escaped(finding.message)}\n"
+        if others:
+            yield f"- **Also at**: {_escaped(others)}"
         yield f"- **Cause**: {_escaped(finding.cause)}"
         yield f"- **Evidence**: {_escaped(evidence(finding))}"
         yield f"- **Help**: {_escaped(finding.remedy.advice)} ({safety(finding)})"

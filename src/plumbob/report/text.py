@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from plumbob.report.words import MARK, evidence, safety, summary, together, units
+from plumbob.report.words import MARK, alike, evidence, safety, summary, together, units
 from plumbob.types import Finding, Severity
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def render(report: "Report", width: int = 80) -> str:
 
 def drawing(report: "Report", width: int = 80) -> Text:
     """Return the report as styled text of at most `width` columns."""
-    blocks = [_finding(finding, width) for finding in report.findings]
+    blocks = [_finding(f, others, width) for f, others in alike(report.findings)]
     if report.not_judged:
         blocks.append(_block("not judged:", report.not_judged, width))
     if report.crashed:
@@ -35,9 +35,11 @@ def drawing(report: "Report", width: int = 80) -> Text:
     return Text("\n\n").join(blocks)
 
 
-def _finding(finding: Finding, width: int) -> Text:
+def _finding(finding: Finding, others: str, width: int) -> Text:
     lines = [_headline(finding)]
     lines += _wrapped(finding.message, width)
+    if others:
+        lines += _wrapped(others, width, label="also at: ")
     if finding.units:
         lines += _wrapped(units(finding.units), width, label="units: ")
     lines += _wrapped(finding.cause, width, label="cause: ")

@@ -1,7 +1,7 @@
 """What all formats say alike: marks, counts, evidence, lists of names."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from plumbob.types import Finding, Safety, Severity
@@ -68,6 +68,16 @@ def together(reasons: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         names.setdefault(reason, []).append(name)
     for reason, sharing in names.items():
         yield _few(sharing), reason
+
+
+def alike(findings: Iterable[Finding]) -> Iterator[tuple[Finding, str]]:
+    """Yield the first of findings that say the same, and where the others are."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for f in findings:
+        said = (f.code, f.severity, f.message, f.cause, bool(f.consequences) and id(f))
+        groups.setdefault(said, []).append(f)
+    for first, *others in groups.values():
+        yield first, _few([f.site or "(model)" for f in others])
 
 
 def _few(words: list[str]) -> str:
