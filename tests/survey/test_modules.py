@@ -4,6 +4,7 @@ import transformers
 from torch import nn
 
 from plumbob.survey.trace import export, module_sites, sites
+from tracing import IDS, Block, Tied, tiny
 
 
 @pytest.mark.parametrize(

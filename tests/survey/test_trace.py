@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from plumbob.survey.trace import canonical
-from tracing import feeds, traced, where
+from tracing import IDS, Block, Tied, feeds, tiny, traced, where
 
 
 def test_mlp_with_batch_norm():
@@ -55,18 +55,6 @@ def test_channels_last_flatten_is_not_one_to_one():
 
     _, found = traced(Moved(), torch.randn(3, 1, 2, 2))
     assert feeds(found["conv"]) == {"fc": None}
-
-
-class Block(nn.Module):
-    def __init__(self, width, out):
-        super().__init__()
-        self.c1, self.b1 = nn.Conv2d(width, out, 3, padding=1), nn.BatchNorm2d(out)
-        self.c2, self.b2 = nn.Conv2d(out, out, 3, padding=1), nn.BatchNorm2d(out)
-        self.down = nn.Conv2d(width, out, 1) if width != out else nn.Identity()
-
-    def forward(self, x):
-        h = torch.relu(self.b1(self.c1(x)))
-        return torch.relu_(self.b2(self.c2(h)) + self.down(x))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -170,18 +158,6 @@ def test_packed_sequence_is_recorded():
     }
 
 
-class Tied(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Embedding(7, 4)
-        self.body = nn.Linear(4, 4)
-        self.head = nn.Linear(4, 7)
-        self.head.weight = self.table.weight
-
-    def forward(self, ids):
-        return self.head(torch.tanh(self.body(self.table(ids))))
-
-
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_tied_head(device):
     model = Tied().to(device)
@@ -217,23 +193,6 @@ def test_tied_through_a_function_and_views():
     model.b = nn.Parameter(model.a.data)
     model.c = nn.Parameter(model.a.data[:3])  # a part of a flat buffer is its own
     assert canonical(model) == {"a": "a", "b": "a", "c": "c"}
-
-
-def tiny(kind, config, device="cpu", **sizes):
-    torch.manual_seed(0)
-    sizes = {
-        "vocab_size": 50,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        **sizes,
-    }
-    with torch.device(device):
-        return kind(config(**sizes)).eval()
-
-
-IDS = torch.arange(10).view(2, 5) % 50
 
 
 def test_bert():

@@ -22,7 +22,7 @@ from plumbob.types import Census, Needs, Output, Proof, Reading, Site, Stage, Su
 
 
 def measure(
-    model: nn.Module,
+    model: Any,
     data: Any = None,
     *,
     targets: Any = None,
