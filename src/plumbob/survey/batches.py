@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset, IterableDataset
 
 from plumbob.errors import InputError
@@ -30,6 +31,18 @@ class Batch:
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     targets: Any = None
     samples: int
+
+    def few(self, samples: int) -> "Batch":
+        """Return the first inputs alone, or all where the axis of samples is unclear.
+
+        It is clear where every tensor has as many rows as there are inputs.
+        """
+        call = (self.args, dict(self.kwargs))
+        leaves = [t for t in pytree.tree_leaves(call) if isinstance(t, torch.Tensor)]
+        if any(t.ndim == 0 or len(t) != self.samples for t in leaves):
+            return self
+        args, kwargs = pytree.tree_map_only(torch.Tensor, lambda t: t[:samples], call)
+        return Batch(args=args, kwargs=kwargs, samples=min(samples, self.samples))
 
     def shapes(self) -> str:
         """Say what the batch holds, for an error message."""

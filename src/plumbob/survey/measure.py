@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -19,6 +20,10 @@ from plumbob.survey.stage import stages
 from plumbob.survey.trace import Graph, export, module_sites, sites
 from plumbob.survey.weights import matrices, weigh
 from plumbob.types import Census, Needs, Output, Proof, Reading, Site, Stage, Survey
+
+# Inputs that the graph is traced with; batch norm maps any two values to +-1, which
+# would hide a wrong theorem.
+FEW = 4
 
 
 def measure(
@@ -140,20 +145,26 @@ def _structure(
     model: nn.Module, batch: Batch
 ) -> tuple[tuple[Site, ...], tuple[Proof, ...], dict[str, str]]:
     """Trace the training and the inference graph; fall back on the modules alone."""
-    graphs: dict[bool, Graph] = {}
-    why: dict[str, str] = {}
-    for training in (True, False):
-        try:
-            graphs[training] = export(
-                model, batch.args, batch.kwargs, training=training
-            )
-        except InputError as error:
-            why = {"graph": str(error)}
-    if model.training not in graphs:
-        return module_sites(model), (), why
-    graph = graphs[model.training]
-    proved = proofs(model, graphs.get(True), graphs.get(False))
-    return sites(model, graph), proved, {}
+    try:
+        training, inference = (_graph(model, batch, training=t) for t in (True, False))
+    except InputError as error:
+        return module_sites(model), (), {"graph": str(error)}
+    graph = training if model.training else inference
+    return sites(model, graph), proofs(model, training, inference), {}
+
+
+def _graph(model: nn.Module, batch: Batch, *, training: bool) -> Graph:
+    """Export on a few inputs, or on all where the model needs them.
+
+    The replays of the proofs compute what the graph computes, so fewer are quicker.
+    """
+    few = batch.few(FEW)
+    if few is not batch:
+        with suppress(InputError):  # a model of pairs, say; all inputs may do
+            graph = export(model, few.args, few.kwargs, training=training)
+            if not graph.on_this_path:
+                return graph
+    return export(model, batch.args, batch.kwargs, training=training)
 
 
 def _probe(
