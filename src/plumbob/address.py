@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from plumbob.errors import AddressError, did_you_mean
+from plumbob.errors import AddressError, did_you_mean, one_line
 
 # The last ":" before a dotted name, so that C:\net.py:build is cut where it should be.
 _FORM = re.compile(r"(?P<place>.+):(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)")
@@ -193,9 +193,9 @@ def _called(found: Callable[..., Any], address: str, *arguments: Any) -> Any:
     with _importable(address.rpartition(":")[0]):
         try:
             return found(*arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise AddressError(
-                f"'{address}' raised {_told(error)} when it was called."
+                f"'{address}' raised {one_line(error)} when it was called."
             ) from error
 
 
@@ -245,10 +245,5 @@ def _name(found: Any) -> str:
 
 def _raised(address: str, error: BaseException) -> AddressError:
     return AddressError(
-        f"'{address}' could not be imported: its module raised {_told(error)}."
+        f"'{address}' could not be imported: its module raised {one_line(error)}."
     )
-
-
-def _told(error: BaseException) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

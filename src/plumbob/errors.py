@@ -33,6 +33,12 @@ class SettingsError(PlumbobError):
     """A setting, rule code or threshold does not exist."""
 
 
+def one_line(error: BaseException) -> str:
+    """Return "ValueError: its text" of an error of the user's code, on one line."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the closest known word, else ""."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from plumbob.rule import findings
 from plumbob.settings import Settings
 from plumbob.types import Finding, Needs, Rule, Survey
@@ -34,7 +36,10 @@ def judge(survey: Survey, rules: Iterable[Rule], settings: Settings) -> Verdict:
             continue
         limits = settings.thresholds.get(rule.code, {})
         try:
-            found += [f for f in findings(rule, survey, **limits) if _kept(f, settings)]
+            with np.errstate(over="ignore"):  # 1e200 squared is infinite, and told so
+                found += [
+                    f for f in findings(rule, survey, **limits) if _kept(f, settings)
+                ]
         except Exception as error:  # a third party's rule must not cost the report
             crashed[rule.code] = f"{type(error).__name__}: {error}"
     folded = _fold(found, {rule.code: rule for rule in rules}, survey)

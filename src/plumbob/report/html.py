@@ -9,13 +9,16 @@ from plumbob.report.strip import strip
 from plumbob.report.table import rows
 from plumbob.report.words import (
     MARK,
+    alike,
     evidence,
     number,
+    places,
     safety,
     summary,
     together,
     units,
 )
+from plumbob.types import Finding
 
 if TYPE_CHECKING:
     from plumbob.report.report import Report
@@ -48,6 +51,8 @@ def render(report: "Report") -> str:
     shown = {k: v for k, v in _COLUMNS.items() if any(r[k] is not None for r in table)}
     return environment.get_template("report.html.j2").render(
         report=report,
+        entries=_entries(report),
+        places=places,
         about=dict(report.survey.about),
         summary=summary(report),
         strip=strip(report.survey, table, report.findings),
@@ -61,3 +66,12 @@ def render(report: "Report") -> str:
         not_judged=list(together(report.not_judged)),
         crashed=dict(report.crashed),
     )
+
+
+def _entries(report: "Report") -> list[tuple[list[int], Finding, list[Finding]]]:
+    """Return what is told once, with the numbers of all findings that it tells."""
+    numbers = {id(finding): i for i, finding in enumerate(report.findings, 1)}
+    return [
+        ([numbers[id(f)] for f in (first, *others)], first, others)
+        for first, others in alike(report.findings)
+    ]

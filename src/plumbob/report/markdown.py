@@ -4,7 +4,15 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from plumbob.report.words import MARK, alike, evidence, safety, summary, together
+from plumbob.report.words import (
+    MARK,
+    alike,
+    evidence,
+    places,
+    safety,
+    summary,
+    together,
+)
 from plumbob.types import Finding, Severity
 
 if TYPE_CHECKING:
@@ -29,7 +37,7 @@ def _lines(report: "Report") -> Iterator[str]:
         yield f"\n## {finding.code} {finding.name}: {_code(finding.site)}\n"
         yield f"{_mark(finding)}: {_escaped(finding.message)}\n"
         if others:
-            yield f"- **Also at**: {_escaped(others)}"
+            yield f"- **Also at**: {_escaped(places(others))}"
         yield f"- **Cause**: {_escaped(finding.cause)}"
         yield f"- **Evidence**: {_escaped(evidence(finding))}"
         yield f"- **Help**: {_escaped(finding.remedy.advice)} ({safety(finding)})"

@@ -129,8 +129,13 @@ def _about(view: "View") -> str:
 
 def _what(site: Any) -> str:
     feeds = ", ".join(feed.site for feed in site.feeds[:4]) or "the output"
-    then = f" -> {site.activation}" if site.activation else ""
+    then = f" -> {_then(site)}" if _then(site) else ""
     return f"{site.kind} {site.out} x {site.fan_in}{then}, read by {feeds}"
+
+
+def _then(site: Any) -> str:
+    norm = "norm" if site.norm else None
+    return " ".join(filter(None, (norm, site.activation)))
 
 
 def _describe(view: "SiteView") -> str:
@@ -156,7 +161,7 @@ def _site_line(view: "SiteView", wide: int) -> str:
         wide,
         _short(site.name, wide),
         f"{site.out} x {site.fan_in}",
-        site.activation or site.norm or "",
+        _then(site),
         *(median(key) for key in ("b", "beta", "sd", "kappa")),
         span,
         "" if sample is None else against_zero(sample.ravel()),

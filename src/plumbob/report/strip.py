@@ -18,6 +18,8 @@ from plumbob.types import Finding, Severity, Survey
 
 _LANE = 70.0  # pixels from the zero line to a lane's edge
 _LEFT = 8.0
+_ROOM = 24.0  # pixels between sites from which their names are written, slanting
+_NAMES = 90.0  # pixels below the lanes for names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,9 @@ class Strip:
     height: float
     lanes: tuple[Lane, ...]
     dots: tuple[Dot, ...]
+    names: tuple[
+        tuple[float, str], ...
+    ]  # place and name of each site, if there is room
 
 
 def strip(
@@ -70,7 +75,7 @@ def strip(
     """Draw a survey; None where there is no site."""
     if not rows:
         return None
-    step = min(40.0, max(2.0, 900.0 / len(rows)))
+    step = min(90.0, max(2.0, 900.0 / len(rows)))
     places = [_LEFT + step * (i + 0.5) for i in range(len(rows))]
     weights = [_weights(row) for row in rows]
     biases = [_biases(row, survey) for row in rows]
@@ -79,12 +84,19 @@ def strip(
         _lane("weights", weights, places, top + _LANE),
         _lane("biases", biases, places, top + 3 * _LANE + 24),
     )
+    names = [row["site"] for row in rows] if step >= _ROOM else []
+    bottom = top + 4 * _LANE + 34
     return Strip(
         width=max(2 * _LEFT + step * len(rows), 240.0),
-        height=top + 4 * _LANE + 34,
+        height=bottom + (_NAMES if names else 0),
+        names=tuple((x, _short(n)) for x, n in zip(places, names, strict=False)),
         lanes=lanes,
         dots=tuple(_dots(survey, places, findings)),
     )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 18 else "…" + name[-17:]
 
 
 def _weights(row: dict[str, Any]) -> Band | None:
@@ -92,7 +104,8 @@ def _weights(row: dict[str, Any]) -> Band | None:
         return None
     mean, sd = row["weight_mean"], row["weight_sd"]
     low, high = row["weight_low"], row["weight_high"]
-    scale = sqrt(row["fan_in"])
+    # a row of a table is looked up, not summed over
+    scale = 1.0 if row["kind"] == "embedding" else sqrt(row["fan_in"])
     return Band(
         low=low * scale,
         bulk_low=max(mean - sd, low) * scale,

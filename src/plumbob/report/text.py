@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from plumbob.report.words import MARK, alike, evidence, safety, summary, together, units
+from plumbob.report.words import (
+    MARK,
+    alike,
+    evidence,
+    places,
+    safety,
+    summary,
+    together,
+    units,
+)
 from plumbob.types import Finding, Severity
 
 if TYPE_CHECKING:
@@ -35,11 +44,11 @@ def drawing(report: "Report", width: int = 80) -> Text:
     return Text("\n\n").join(blocks)
 
 
-def _finding(finding: Finding, others: str, width: int) -> Text:
+def _finding(finding: Finding, others: list[Finding], width: int) -> Text:
     lines = [_headline(finding)]
     lines += _wrapped(finding.message, width)
     if others:
-        lines += _wrapped(others, width, label="also at: ")
+        lines += _wrapped(places(others), width, label="also at: ")
     if finding.units:
         lines += _wrapped(units(finding.units), width, label="units: ")
     lines += _wrapped(finding.cause, width, label="cause: ")

@@ -70,14 +70,19 @@ def together(reasons: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield _few(sharing), reason
 
 
-def alike(findings: Iterable[Finding]) -> Iterator[tuple[Finding, str]]:
-    """Yield the first of findings that say the same, and where the others are."""
+def alike(findings: Iterable[Finding]) -> Iterator[tuple[Finding, list[Finding]]]:
+    """Yield the first of findings that say the same, and the others."""
     groups: dict[tuple[object, ...], list[Finding]] = {}
     for f in findings:
         said = (f.code, f.severity, f.message, f.cause, bool(f.consequences) and id(f))
         groups.setdefault(said, []).append(f)
     for first, *others in groups.values():
-        yield first, _few([f.site or "(model)" for f in others])
+        yield first, others
+
+
+def places(findings: Iterable[Finding]) -> str:
+    """Return where findings are, the first few of many."""
+    return _few([f.site or "(model)" for f in findings])
 
 
 def _few(words: list[str]) -> str:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset, IterableDataset
 
-from plumbob.errors import InputError
+from plumbob.errors import InputError, one_line
 from plumbob.survey.graph import tensors
 from plumbob.survey.guard import untouched
 
@@ -59,7 +59,7 @@ def batches(
     targets: Any = None,
     loss: Callable[..., Any] | None = None,
     limit: int | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield at most `limit` batches of what the model is fed; move none of it.
 
     A tensor is one input, a mapping keyword inputs, a tuple positional inputs; any
@@ -143,8 +143,8 @@ def _guarded(items: Iterable[Any]) -> Iterator[Any]:
         raise
     except Exception as error:
         raise InputError(
-            f"the loader broke: {type(error).__name__}: {error}; loop over it once "
-            "without plumbob to mend it"
+            f"the loader broke, {one_line(error)}; loop over it once without plumbob "
+            "to mend it"
         ) from error
 
 
@@ -222,7 +222,11 @@ class _Takes:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.tried: bool | None = None
-        parameters = inspect.signature(model.forward).parameters.values()
+        try:
+            signature = inspect.signature(model.forward)
+        except ValueError:  # a scripted forward has none
+            signature = inspect.signature(_anything)
+        parameters = signature.parameters.values()
         self.names = [p.name for p in parameters]
         self.open = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self.endless = any(p.kind is p.VAR_POSITIONAL for p in parameters)
@@ -256,6 +260,9 @@ class _Takes:
             except Exception:  # whatever forward raises: it does not take them
                 self.tried = False
         return self.tried
+
+
+def _anything(*args: Any, **kwargs: Any) -> None: ...
 
 
 def _device(model: nn.Module) -> torch.device | None:

@@ -1,20 +1,19 @@
 """The graph of a model: every operation between its parameters and its outputs."""
 
 import logging
-import random
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, fields, is_dataclass
 from io import StringIO
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from plumbob.survey.guard import untouched
+from plumbob.errors import InputError
+from plumbob.survey.guard import same_random, untouched
 from plumbob.survey.record import record_graph
 
 NORMS = (
@@ -48,12 +47,13 @@ class Graph:
 def canonical(model: nn.Module) -> dict[str, str]:
     """Map the name of every parameter to the first name of the same memory.
 
-    The storage is compared, not its address, which is 0 on the meta device.
+    The storage is compared, not its address, which is 0 on the meta device. Empty
+    parameters, which have no memory, are left out.
     """
     first: dict[tuple[Any, ...], str] = {}
     names: dict[str, str] = {}
     for name, p in model.named_parameters(remove_duplicate=False):
-        if isinstance(p, nn.parameter.UninitializedParameter):
+        if isinstance(p, nn.parameter.UninitializedParameter) or not p.numel():
             continue
         storage = p.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
         names[name] = first.setdefault((storage, p.storage_offset(), p.numel()), name)
@@ -100,8 +100,9 @@ def export(
     return Graph(
         module=program.graph_module,
         parameters={
-            placeholder: names[name.removeprefix("model.")]
+            placeholder: names[own]
             for placeholder, name in signature.inputs_to_parameters.items()
+            if (own := name.removeprefix("model.")) in names
         },
         buffers={
             placeholder: name.removeprefix("model.")
@@ -176,32 +177,39 @@ def _modes(model: nn.Module, training: bool) -> Generator[None, None, None]:
     """Put every module in the mode to trace, and back."""
     found = {module: module.training for module in model.modules()}
     try:
-        if not training:
-            model.eval()
-        elif not model.training:
-            model.train()
-            for module in model.modules():
-                mine = list(module.parameters(recurse=False))
-                if isinstance(module, NORMS) and mine:
-                    module.train(any(p.requires_grad for p in mine))
+        _switch(model, training, found.values())
         yield
     finally:
         for module, mode in found.items():
             module.training = mode
 
 
+def _switch(model: nn.Module, training: bool, found: Iterable[bool]) -> None:
+    try:
+        if not training and any(found):
+            model.eval()
+        elif training and not model.training:
+            model.train()
+            for module in model.modules():
+                mine = list(module.parameters(recurse=False))
+                if isinstance(module, NORMS) and mine:
+                    module.train(any(p.requires_grad for p in mine))
+    except NotImplementedError as error:  # a graph that was exported in one mode
+        raise InputError(
+            f"expected {type(model).__name__} to run in "
+            f"{'training' if training else 'evaluation'}, but it refuses: {error}"
+        ) from error
+
+
 @contextmanager
 def _alone() -> Generator[None, None, None]:
     """Switch off the attention fast path, which hides a whole layer in one node."""
     fast = torch.backends.mha.get_fastpath_enabled()
-    state, numpy_state = random.getstate(), np.random.get_state()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with same_random():
             yield
     finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)
         torch.backends.mha.set_fastpath_enabled(fast)
 
 

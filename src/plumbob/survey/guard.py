@@ -64,9 +64,9 @@ def untouched(model: nn.Module) -> Generator[None, None, None]:
     tensors = [_tensor_state(tensor) for tensor in _tensors(model)]
     memory = _memory(model)
     switches = [read() for read, _ in SWITCHES]
-    generators = _generators()
     try:
-        yield
+        with same_random():
+            yield
     finally:
         for (_, write), value in zip(SWITCHES, switches, strict=True):
             write(value)
@@ -74,7 +74,6 @@ def untouched(model: nn.Module) -> Generator[None, None, None]:
             put_back()
         for storage, before, _ in memory:
             storage.copy_(before, non_blocking=False)
-        generators()
 
 
 def _module_state(module: nn.Module) -> Callable[[], None]:
@@ -152,17 +151,17 @@ def _memory(model: nn.Module) -> list[Memory]:
     return list(memory.values())
 
 
-def _generators() -> Callable[[], None]:
-    """Remember the states of the global random generators."""
+@contextmanager
+def same_random() -> Generator[None, None, None]:
+    """Restore the states of the global random generators on leaving."""
     python, numpy = random.getstate(), np.random.get_state()
     torch_cpu = torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-
-    def put_back() -> None:
+    try:
+        yield
+    finally:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(torch_cpu)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
-
-    return put_back

@@ -64,7 +64,9 @@ class Maps(TorchDispatchMode):
     A bias counts as added next if the first operation that reads z (views apart)
     adds a parameter along the units. Copies of a parameter (a cast by autocast,
     `contiguous`) count as the parameter. A weight that is computed from parameters
-    belongs to none and is not seen; nor is one matrix per sample or per expert.
+    belongs to none and is not seen; nor is one matrix per sample or per expert. A
+    single vector is seen only where the weight is in `vectors`: else it is a step of
+    a power iteration (spectral norm).
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Maps(TorchDispatchMode):
         self.on_input, self.on_output = on_input, on_output
         first = canonical(model)
         self.gains = set[str]()  # parameters that may scale units: 1-D
+        self.vectors = set[str]()  # parameters that may be applied to one vector
         self.parts: dict[int, list[Part]] = {}
         every = dict(model.named_parameters(remove_duplicate=False))
         for name in dict.fromkeys(first.values()):
@@ -209,7 +212,7 @@ class Maps(TorchDispatchMode):
                 continue
             other, z = (w, out) if left else (x, out)
             if other.ndim == 1 or weight.ndim == 1:
-                if weight.ndim == 1:
+                if weight.ndim == 1 or part.name not in self.vectors:
                     return
                 other, z = other[:, None] if left else other[None], out[None]
                 z = z.T if left else z

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -12,6 +12,7 @@ from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.batches import Batch, batches
+from plumbob.survey.guard import same_random
 from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.output import output_facts
 from plumbob.survey.probe import Probed, probe
@@ -26,6 +27,7 @@ from plumbob.types import Census, Needs, Output, Proof, Reading, Site, Stage, Su
 FEW = 4
 
 
+@same_random()  # a loader and a first import of torch's tracer draw from them
 def measure(
     model: Any,
     data: Any = None,
@@ -49,6 +51,7 @@ def measure(
         InputError: the model, data, loss or optimiser cannot be used as given.
     """
     model = _module(model)
+    _check_loss(loss)
     said = _stage(stage)
     tell = progress or _silence
     unseen: dict[str, str] = {}
@@ -59,12 +62,14 @@ def measure(
         proved: tuple[Proof, ...] = ()
         probed = None
     else:
-        feed = batches(model, data, targets=targets, loss=loss, limit=limit)
-        first = next(feed)
-        tell("tracing the graph")
-        found, proved, why = _structure(model, first)
-        unseen |= why
-        probed = _probe(model, chain([first], feed), found, loss, keep, gradients, tell)
+        every = batches(model, data, targets=targets, loss=loss, limit=limit)
+        with closing(every) as feed:
+            first = next(feed)
+            tell("tracing the graph")
+            found, proved, why = _structure(model, first)
+            unseen |= why
+            feed_again = chain([first], feed)
+            probed = _probe(model, feed_again, found, loss, keep, gradients, tell)
     tell("weighing the parameters")
     probed_sites = probed.sites if probed else ()
     found = (*found, *(s for s in probed_sites if s not in found))
@@ -112,14 +117,15 @@ def _module(model: Any) -> nn.Module:
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"expected a torch.nn.Module, got {type(model).__name__}; pass the model "
+            f"expected a torch.nn.Module, got {_named(model)}; pass the model "
             "itself, or the path of a safetensors file"
         )
     parameters = dict(model.named_parameters())
     if not parameters:
         raise InputError(
             f"{type(model).__name__} has no parameters, so there is nothing to weigh; "
-            "register its tensors with nn.Parameter or its layers with nn.ModuleList"
+            "register its tensors with nn.Parameter or its layers with nn.ModuleList; "
+            "of a quantised model check the original"
         )
     for name, parameter in parameters.items():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
@@ -127,6 +133,25 @@ def _module(model: Any) -> nn.Module:
                 f"{name} has no shape yet; run one batch through the model first"
             )
     return model
+
+
+def _check_loss(loss: Any) -> None:
+    """Refuse what cannot be called as loss(outputs, targets).
+
+    Raises:
+        InputError: it is no function, or a class.
+    """
+    if loss is not None and (isinstance(loss, type) or not callable(loss)):
+        raise InputError(
+            f"expected a loss called as loss(outputs, targets), got {_named(loss)}; "
+            "pass a function, or an instance such as nn.CrossEntropyLoss()"
+        )
+
+
+def _named(thing: Any) -> str:
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
+    return type(thing).__name__
 
 
 def _stage(stage: Stage | str | None) -> Stage | None:
@@ -197,8 +222,11 @@ def _output(
     """Measure the output's bias where the loss and the targets are at hand."""
     if probed is None:
         return None, {"targets": "nothing was run"}
-    if loss is None or probed.targets is None or probed.outputs is None:
-        return None, {"targets": "no loss given with targets, or they are inside"}
+    if loss is None:
+        return None, {"targets": "no loss given, so its targets are unknown"}
+    if probed.outputs is None or probed.targets is None:
+        what = "targets are" if probed.outputs is not None else "model's output is"
+        return None, {"targets": f"the {what} not one tensor"}
     heads = [site for site in found if site.is_output]
     return output_facts(
         probed.net_inputs,
@@ -240,7 +268,7 @@ def _about(model: nn.Module) -> dict[str, str | int | float]:
         "dtype": ", ".join(dtypes),
         "mode": "training" if model.training else "evaluation",
         "torch": torch.__version__,
-        "seed": torch.initial_seed(),
+        "seed": str(torch.initial_seed()),
     }
 
 

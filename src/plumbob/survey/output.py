@@ -1,5 +1,6 @@
 """What the output's bias could gain, measured through the user's own loss."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -66,7 +67,9 @@ def output_facts(
         The facts, or None with the reason under "targets".
     """
     try:
-        return _facts(net_inputs, outputs, targets, loss, site), {}
+        with warnings.catch_warnings():  # the loss has warned when the batches ran
+            warnings.simplefilter("ignore")
+            return _facts(net_inputs, outputs, targets, loss, site), {}
     except _NotMeasuredError as reason:
         return None, {"targets": str(reason)}
 

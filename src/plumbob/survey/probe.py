@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from plumbob.errors import InputError
+from plumbob.errors import InputError, one_line
 from plumbob.survey.batches import Batch
 from plumbob.survey.gradients import Gradients
 from plumbob.survey.guard import untouched
@@ -72,7 +72,7 @@ def probe(
         for number, batch in enumerate(batches, 1):
             tallies.next_batch(batch.samples)
             maps = Maps(model, tallies.see_input, tallies.see_output)
-            maps.gains = tallies.gains
+            maps.gains, maps.vectors = tallies.gains, tallies.vectors
             copies = {f"model.{n}": b.clone() for n, b in model.named_buffers()}
             torch.clear_autocast_cache()  # casts made before would not be recognised
             call = (batch, maps, loss, gradient if gradients else None)
@@ -81,7 +81,8 @@ def probe(
             except InputError:
                 raise
             except Exception as error:
-                raise InputError(_broke(model, batch, number, error)) from error
+                place = f"batch {number} ({batch.shapes()})"
+                raise InputError(_broke(run.doing, place, error)) from error
             record.add(output, batch.targets)
             samples += batch.samples
             if value is not None:
@@ -114,6 +115,7 @@ class _Run(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.doing = ""
 
     def forward(
         self,
@@ -122,14 +124,17 @@ class _Run(nn.Module):
         loss: Callable[..., Any] | None,
         gradient: Gradients | None,
     ) -> tuple[Any, float | None]:
+        self.doing = type(self.model).__name__
         args, kwargs = _copies((batch.args, dict(batch.kwargs)))
         with maps:
             output = self.model(*args, **kwargs)
         maps.forget()
+        self.doing = "the loss"
         value = _loss(output, batch, loss)
         if value is None:
             return output, None
         if gradient is not None:
+            self.doing = "the backward pass of the loss"
             gradient.add(value, batch.samples)
         return output, float(value.detach())
 
@@ -257,15 +262,14 @@ def _refuse(model: nn.Module) -> None:
                 )
 
 
-def _broke(model: nn.Module, batch: Batch, number: int, error: Exception) -> str:
-    """Name the batch on which the user's code failed."""
+def _broke(what: str, place: str, error: Exception) -> str:
+    """Say where the user's code failed, and on which batch."""
     if "more than 1 value per channel when training" in str(error):
         return (
             "batch norm in training mode needs two values per channel, got one in "
-            f"batch {number} ({batch.shapes()}); use larger batches "
-            "(drop_last=True), or model.eval()"
+            f"{place}; use larger batches (drop_last=True), or model.eval()"
         )
     return (
-        f"{type(model).__name__} or its loss failed on batch {number} "
-        f"({batch.shapes()}): {type(error).__name__}: {error}"
+        f"{what} failed on {place}, {one_line(error)}; pass what the training loop "
+        "feeds, or try it without plumbob"
     )

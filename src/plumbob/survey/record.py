@@ -9,7 +9,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from plumbob.errors import InputError
+from plumbob.errors import InputError, one_line
 
 Memory = tuple[Any, ...]
 
@@ -72,6 +72,8 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         nodes = pytree.tree_map_only(torch.Tensor, self.node, (args, kwargs))
+        # packed weights of quantised layers cannot be written as code
+        nodes = pytree.tree_map_only(torch.ScriptObject, repr, nodes)
         result = func(*args, **kwargs)
         written = [
             value
@@ -129,8 +131,8 @@ def record_graph(
     except Exception as error:  # forward is the user's: it may raise anything
         raise InputError(
             f"expected {type(model).__name__} to run on the given batch, but its "
-            f"forward raised {type(error).__name__}: {error}; check that the batch "
-            "is what the model takes."
+            f"forward raised {one_line(error)}; check that the batch is what the "
+            "model takes"
         ) from error
     outputs = [recorder.node(t) for t in tensors(output)]
     recorder.graph.output(tuple(outputs))

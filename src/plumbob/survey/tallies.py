@@ -46,6 +46,7 @@ class Tallies:
         self.turns: dict[Any, int] = {}
         self.last: tuple[Any, Tensor, Moments] | None = None
         self.gains = {s.weight for s in sites if s.kind == "norm"}
+        self.vectors = {s.weight for s in sites if s.kind != "norm"}
         self.known: dict[Any, list[Site]] = {}
         for site in sites:
             self._know(site)

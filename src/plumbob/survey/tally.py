@@ -253,7 +253,9 @@ class Second:
             return np.append(x, mean @ v[:-1] + v[-1])
 
         # (x - mu, 1) is uncorrelated with its 1, whose eigenvalue is 1.
-        return largest(raw, len(mean) + 1), max(1.0, largest(covariance, len(mean)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            both = largest(raw, len(mean) + 1), largest(covariance, len(mean))
+        return (both[0], max(1.0, both[1])) if np.isfinite(both).all() else None
 
 
 def largest(
@@ -261,7 +263,8 @@ def largest(
 ) -> float:
     """Return the largest eigenvalue of a positive semi-definite map, by Lanczos.
 
-    The starting vector is fixed, so the same data give the same number.
+    The starting vector is fixed, so the same data give the same number; it is NaN
+    where the map overflows.
 
     References:
         C. Lanczos (1950), An iteration method for the solution of the eigenvalue
@@ -274,6 +277,8 @@ def largest(
     value = 0.0
     for _ in range(min(steps, size)):
         w = times(basis[-1])
+        if not np.isfinite(w @ w):
+            return np.nan
         diagonal.append(float(w @ basis[-1]))
         every = np.array(basis)
         for _ in range(2):  # once loses orthogonality

@@ -66,7 +66,7 @@ class _Walk:
     def step(self, node: fx.Node) -> None:
         if node.op == "output":
             return
-        maps = list(affine(node, self.known))
+        maps = [] if self._iterates(node) else list(affine(node, self.known))
         if node in self.norms.gains:
             maps = [self.norms.gains[node]]
         if maps and maps[0].kind != "norm":
@@ -85,6 +85,10 @@ class _Walk:
         if node.name in self.graph.outputs:
             for name in self.lanes[node]:
                 self.uses[name].is_output = True
+
+    def _iterates(self, node: fx.Node) -> bool:
+        """Say whether a node is a step of a power iteration, as in spectral norm."""
+        return op(node) == "mv" and node not in self.origins.live
 
     def _name(self, use: Affine) -> str:
         return self.names.of(use)

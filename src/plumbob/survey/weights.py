@@ -260,10 +260,11 @@ def _agree(
                 f"{tuple(state[name].shape)}"
             )
     if faults:
-        more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
+        told = "; ".join(faults[:8])
+        told += f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise InputError(
             f"Expected the weights in {path} to fit the model, got {len(faults)} "
-            f"differences: {'; '.join(faults[:8])}{more}. Build the model with the "
+            f"differences: {told}{'' if told[-1] == '?' else '.'} Build the model with the "
             f"configuration that the file was saved from."
         )
 
