@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from enum import Enum
 from importlib import import_module
@@ -138,8 +138,9 @@ def check(
         shelf(), select=select, ignore=ignore, thresholds=assign or ()
     )
     given = {"data": data, "targets": targets, "loss": loss, "optimizer": optimizer}
-    model = _model(target, weights, given)
+    given["stage"] = stage
     with _progress() as step:
+        model = _model(target, weights, given)
         report = check(
             model,
             address.data(data) if data else None,
@@ -176,8 +177,8 @@ def look(
     """Show what the weights and biases of a model do: all sites, one, or one unit."""
     from plumbob.verbs.look import look
 
-    model = _model(target, weights, {"data": data, "loss": loss}, checkpoint=False)
     with _progress() as step:
+        model = _model(target, weights, {"data": data, "loss": loss}, checkpoint=False)
         view = look(
             model,
             address.data(data) if data else None,
@@ -217,12 +218,13 @@ def demo(debug: Debug = False) -> int:
     """Plant faults in a small network, check it, and put each remedy to the trial."""
     from plumbob.verbs.demo import demo
 
+    out = sys.stdout
     with _progress() as step:
 
         def echo(text: str) -> None:
             if step:
                 step("")
-            typer.echo(text)
+            typer.echo(text, file=out)
 
         demo(echo, step)
     return 0
@@ -238,19 +240,23 @@ def main() -> int:
         return 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if debug:
             traceback.print_exc()
         typer.echo(f"error: {_sentence(error)}", err=True)
         return 2
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     # An error of click's, which may be the package or a copy inside typer.
     usage = getattr(error, "format_message", None)
     text = " ".join(str(usage() if usage else error).split())
     if usage or isinstance(error, PlumbobError):
         return text
+    if isinstance(error, SystemExit):
+        return (
+            f"The model or its data called sys.exit({text}); let them raise or return."
+        )
     return (
         f"plumbob itself failed, {type(error).__name__}: {text.rstrip('.')}; please "
         f"report it with the output of the same command with --debug."
@@ -303,18 +309,21 @@ def _model(
 
 @contextmanager
 def _progress() -> Generator[Callable[[str], None] | None, None, None]:
-    """Give a line on stderr that is written over and over, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield None
-        return
+    """Give a line on stderr that is written over and over, on a terminal only.
+
+    What the user's code prints goes there too: stdout is for the report alone.
+    """
 
     def step(line: str) -> None:
         print(f"\r\x1b[2K{line[:79]}", end="", file=sys.stderr, flush=True)
 
+    shown = sys.stderr.isatty()
     try:
-        yield step
+        with redirect_stdout(sys.stderr):
+            yield step if shown else None
     finally:
-        step("")
+        if shown:
+            step("")
 
 
 def _tell(report: "Report", form: Format, output: Path | None) -> None:
@@ -354,5 +363,6 @@ def _write(path: Path, text: str) -> None:
         if plain:
             part.unlink(missing_ok=True)
         raise InputError(
-            f"The file '{path}' cannot be written: {error.strerror}."
+            f"The file '{path}' cannot be written: {error.strerror}; name another, or "
+            f"make its folder first."
         ) from error

@@ -13,7 +13,10 @@ from plumbob.types import Finding, Needs, Rule, Survey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`not_judged` maps a rule's code to what was missing, `crashed` to the error."""
+    """`not_judged` maps a rule's code, a parameter or a site to what was missing.
+
+    `crashed` maps a rule's code to the error.
+    """
 
     findings: tuple[Finding, ...]
     not_judged: dict[str, str]
@@ -43,6 +46,8 @@ def judge(survey: Survey, rules: Iterable[Rule], settings: Settings) -> Verdict:
         except Exception as error:  # a third party's rule must not cost the report
             crashed[rule.code] = f"{type(error).__name__}: {error}"
     folded = _fold(found, {rule.code: rule for rule in rules}, survey)
+    kinds = {str(need.name).lower() for need in Needs}
+    not_judged |= {k: why for k, why in survey.unseen.items() if k not in kinds}
     return Verdict(findings=folded, not_judged=not_judged, crashed=crashed)
 
 

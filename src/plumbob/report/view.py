@@ -204,4 +204,4 @@ def _importance(site: Site, reading: Reading, unit: int) -> Float[Any, " in"] | 
     w, sd = np.abs(reading.weight[unit]), reading.x.sd
     if site.groups > 1 or len(w) % len(sd):
         return None
-    return np.sqrt((w**2).reshape(len(sd), -1).sum(axis=1)) * sd
+    return np.linalg.norm(w.reshape(len(sd), -1), axis=1) * sd

@@ -143,7 +143,7 @@ def _guarded(items: Iterable[Any]) -> Iterator[Any]:
         raise
     except Exception as error:
         raise InputError(
-            f"the loader broke, {one_line(error)}; loop over it once without plumbob "
+            f"the loader broke: {one_line(error)}; loop over it once without plumbob "
             "to mend it"
         ) from error
 

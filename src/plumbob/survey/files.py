@@ -171,14 +171,17 @@ def _single(path: Path) -> tuple[Entry, ...]:
     with path.open("rb") as file:
         head = file.read(9)
         length = int.from_bytes(head[:8], "little")
-        if head[8:] != b"{" or length > min(size - 8, LONGEST):
+        most = min(size - 8, LONGEST)
+        if head[8:] != b"{" or length > most:
             if path.suffix in PICKLES or head[:2] in PICKLED:
                 _refuse_pickle(path)
+            got = f"{size:,} bytes that begin with {head!r}"
+            if head[8:] == b"{":
+                got = f"{size:,} bytes that promise {length:,} of header"
             raise FileError(
-                f"Expected a safetensors file at {path}: a header of at most "
-                f"{max(min(size - 8, LONGEST), 0):,} bytes; got {size:,} bytes of file "
-                f"that promise {length:,} of header. It is truncated or of another "
-                f"kind; download it again or save it with safetensors."
+                f"Expected a safetensors file at {path}, with a header in JSON of at "
+                f"most {max(most, 0):,} bytes, got {got}; it is truncated or of "
+                f"another kind: download it again or save it with safetensors."
             )
         file.seek(8)
         header = _json(file.read(length), path)

@@ -169,13 +169,20 @@ def _stage(stage: Stage | str | None) -> Stage | None:
 def _structure(
     model: nn.Module, batch: Batch
 ) -> tuple[tuple[Site, ...], tuple[Proof, ...], dict[str, str]]:
-    """Trace the training and the inference graph; fall back on the modules alone."""
-    try:
-        training, inference = (_graph(model, batch, training=t) for t in (True, False))
-    except InputError as error:
-        return module_sites(model), (), {"graph": str(error)}
-    graph = training if model.training else inference
-    return sites(model, graph), proofs(model, training, inference), {}
+    """Trace the training and the inference graph; fall back on the modules alone.
+
+    The mode that the model is not in may fail: batch norm cannot train on one sample.
+    """
+    graphs: dict[bool, Graph] = {}
+    why = ""
+    for training in (not model.training, model.training):
+        try:
+            graphs[training] = _graph(model, batch, training=training)
+        except InputError as error:
+            why = str(error)
+    if (graph := graphs.get(model.training)) is None:
+        return module_sites(model), (), {"graph": why}
+    return sites(model, graph), proofs(model, graphs.get(True), graphs.get(False)), {}
 
 
 def _graph(model: nn.Module, batch: Batch, *, training: bool) -> Graph:

@@ -270,6 +270,6 @@ def _broke(what: str, place: str, error: Exception) -> str:
             f"{place}; use larger batches (drop_last=True), or model.eval()"
         )
     return (
-        f"{what} failed on {place}, {one_line(error)}; pass what the training loop "
+        f"{what} failed on {place}: {one_line(error)}; pass what the training loop "
         "feeds, or try it without plumbob"
     )

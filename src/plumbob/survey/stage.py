@@ -95,7 +95,8 @@ class _Looks:
     def usable(self, name: str) -> bool:
         """Return whether values are there to be looked at."""
         p = self.of.get(name)
-        return p is not None and not p.is_meta and p.is_floating_point()
+        held = p is not None and not p.is_meta and p.numel() > 0
+        return held and p.is_floating_point()
 
     def sharp(self, name: str) -> bool:
         """Return whether one step of an optimiser would show: a constant, or on grid.

@@ -264,8 +264,8 @@ def _agree(
         told += f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise InputError(
             f"Expected the weights in {path} to fit the model, got {len(faults)} "
-            f"differences: {told}{'' if told[-1] == '?' else '.'} Build the model with the "
-            f"configuration that the file was saved from."
+            f"differences: {told}{'' if told[-1] == '?' else '.'} Build the model "
+            f"with the configuration that the file was saved from."
         )
 
 

@@ -55,6 +55,7 @@ def check(
         FileError: the file is truncated, hostile or of an unknown kind.
         SettingsError: a code, name or threshold does not exist.
     """
+    from plumbob.errors import InputError
     from plumbob.judge import judge
     from plumbob.report.report import Report
     from plumbob.settings import Settings
@@ -63,6 +64,13 @@ def check(
     rules = shelf()
     chosen = (settings or Settings()).choose(rules, select=select, ignore=ignore)
     if isinstance(model, str | Path):
+        given = {"data": data, "targets": targets, "loss": loss, "optimizer": optimizer}
+        for name, value in (given | {"stage": stage}).items():
+            if value is not None:
+                raise InputError(
+                    f"expected nothing but rules beside a checkpoint, which has "
+                    f"weights only, got {name}= beside '{model}'; load it into a model"
+                )
         from plumbob.survey.checkpoint import read
 
         survey = read(Path(model), on_tensor=progress)

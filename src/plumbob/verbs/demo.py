@@ -25,8 +25,8 @@ planted on purpose:
 
 """
 FAREWELL = f"""
-* the interval leaves zero out. A level not reached counts as {EPOCHS + 1} epochs. Some
-cures do nothing on this task, alone or at all: better measured than believed.
+* the interval leaves zero out. A level not reached counts as {EPOCHS + 1} epochs. That
+a cure does nothing, beside worse faults or at all, is worth knowing too.
 
 Now your own net:
   plumbob check net.py:build --data net.py:loader --loss net.py:loss\
@@ -198,41 +198,47 @@ CURES: dict[str, Callable[[Setup], None]] = {
 
 
 def trials(tell: Callable[[str], None]) -> str:
-    """Train as it is, with each cure alone, and with all; return the paired table."""
+    """Return what each cure does alone, and what each fault costs where it is alone."""
+    every = tuple(CURES)
+    before, after = runs_of("as it is", (), tell), runs_of("all cures", every, tell)
+    names = {
+        code: f"{code} {c.__name__.replace('_', ' ')}" for code, c in CURES.items()
+    }
+    alone = {names[c]: runs_of(names[c], (c,), tell) for c in every}
+    left = {
+        f"without {names[c]}": runs_of(
+            f"all cures but {c}", tuple(other for other in every if other != c), tell
+        )
+        for c in every
+    }
+    return "\n".join([
+        f"Every change is paired over {SEEDS} seeds, with its 95 % interval.",
+        "",
+        *table({"as it is": before, **alone, "all cures": after}),
+        "",
+        *table({"all cures": after, **left}),
+    ])
+
+
+def runs_of(
+    name: str, codes: tuple[str, ...], tell: Callable[[str], None]
+) -> list[tuple[float, int]]:
+    """Train with the given cures from every seed."""
     import torch
 
-    plans = {"as it is": (), **{code: (code,) for code in CURES}, "all": tuple(CURES)}
-    results: dict[str, list[tuple[float, int]]] = {}
+    results: list[tuple[float, int]] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # matrices this small only wait for one another
     try:
-        for name, codes in plans.items():
-            for seed in range(SEEDS):
-                tell(f"training {name}: seed {seed + 1} of {SEEDS}")
-                setup = build(seed)
-                for code in codes:
-                    CURES[code](setup)
-                results.setdefault(name, []).append(train(setup))
+        for seed in range(SEEDS):
+            tell(f"training {name}: seed {seed + 1} of {SEEDS}")
+            setup = build(seed)
+            for code in codes:
+                CURES[code](setup)
+            results.append(train(setup))
     finally:
         torch.set_num_threads(threads)
-    base = results["as it is"]
-    lines = [
-        f"Each cure alone and all together: {SEEDS} paired seeds, {EPOCHS} epochs.",
-        "Change: mean over the seeds, with its 95 % interval.",
-        "",
-        f"  {'cure':<30}{'log-loss':>9}  {'change':<24}"
-        f"{f'epochs to {LEVEL:.0%}':>13}  change",
-    ]
-    for name, runs in results.items():
-        cure = CURES[name].__name__.replace("_", " ") if name in CURES else ""
-        losses, epochs = zip(*runs, strict=True)
-        middle = sorted(epochs)[len(epochs) // 2]
-        row = f"  {f'{name} {cure}'.strip():<30}{mean(losses):>9.3f}  "
-        row += f"{'' if runs is base else change(losses, base, 0, 3):<24}"
-        row += f"{f'over {EPOCHS}' if middle > EPOCHS else middle:>13}  "
-        row += "" if runs is base else change(epochs, base, 1, 1)
-        lines.append(row.rstrip())
-    return "\n".join(lines)
+    return results
 
 
 def train(setup: Setup) -> tuple[float, int]:
@@ -279,10 +285,31 @@ def log_loss() -> "nn.BCEWithLogitsLoss":
     return nn.BCEWithLogitsLoss()
 
 
+def table(runs: dict[str, list[tuple[float, int]]]) -> Iterator[str]:
+    """Yield a row for each plan; changes are against the first."""
+    base = next(iter(runs.values()))
+    head = f"epochs to {LEVEL:.0%}"
+    yield f"  {'':<37}{'log-loss':>8}  {'change':<26}{head:>13}  change"
+    for name, results in runs.items():
+        losses, epochs = zip(*results, strict=True)
+        changes = ["", ""]
+        if results is not base:
+            changes = [change(losses, base, 0), change(epochs, base, 1)]
+        row = f"  {name:<37}{mean(losses):>8.3f}  {changes[0]:<26}"
+        yield f"{row}{middle(epochs):>13}  {changes[1]}".rstrip()
+
+
+def middle(epochs: Sequence[int]) -> str:
+    """Return the median number of epochs to LEVEL."""
+    median = sorted(epochs)[len(epochs) // 2]
+    return f"over {EPOCHS}" if median > EPOCHS else str(median)
+
+
 def change(
-    values: Sequence[float], base: list[tuple[float, int]], column: int, digits: int
+    values: Sequence[float | int], base: list[tuple[float, int]], column: int
 ) -> str:
     """Return the paired mean change with its interval; a star where 0 is outside."""
+    digits = 1 if column else 3
     pairs = zip(values, base, strict=True)
     differences = [value - other[column] for value, other in pairs]
     centre, n = mean(differences), len(differences)
@@ -293,6 +320,6 @@ def change(
     return f"{centre:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]{star}"
 
 
-def mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float | int]) -> float:
     """Return the arithmetic mean."""
     return sum(values) / len(values)
