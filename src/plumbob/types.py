@@ -226,6 +226,14 @@ class Reading:
     grad_weight: Float[Any, " out"] | None = None  # norm of each row of dL/dW
     grad_bias: Float[Any, " out"] | None = None
 
+    def bias(self, units: int) -> Float[Any, " out"]:
+        """Return b: as stored, else as it was added (a norm's), else zeros."""
+        if self.rows is not None and self.rows.bias is not None:
+            return self.rows.bias
+        if self.z is not None and self.shift is not None:
+            return self.z.mean - self.shift
+        return np.zeros(units)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gradient:

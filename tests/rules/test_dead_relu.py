@@ -148,3 +148,13 @@ def test_one_dead_output_is_a_fault_where_targets_ask_for_it(target, severity):
 )
 def test_only_where_z_meets_a_relu(changes):
     assert not list(findings(dead_relu, chain(ramp(4, 4), **changes)))
+
+
+def test_the_bias_of_a_norm_is_a_bias():
+    """A norm has no rows: what it added is E[z] - w.mu."""
+    z = np.linspace(-1, 1, 100)[:, None] - 30
+    survey = chain(z, kind="norm")
+    reading = replace(survey.readings["fc1"], rows=None, shift=np.zeros(1))
+    (found,) = findings(dead_relu, replace(survey, readings={"fc1": reading}))
+    assert found.evidence["by_bias"] == 1
+    assert found.evidence["b"] == pytest.approx(-30)

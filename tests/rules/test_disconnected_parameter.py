@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,17 @@ def test_only_four_modules_are_listed():
     assert found.message == (
         "6 of 7 trainable parameters have no path to the loss: a, b, c, d and 2 more"
     )
+
+
+def test_a_path_that_leaves_torch_is_cut():
+    """`c` learns but nothing leads from the input to it: a went through numpy."""
+    whole = survey(("a", "b"))
+    alone = {"a": ("b",), "b": (), "c": (), "pooler": ()}
+    sites = tuple(
+        replace(s, feeds=tuple(Feed(site=f) for f in alone[s.name]))
+        for s in whole.sites
+        if s.name != "pooler"
+    )
+    cut = replace(whole, sites=(replace(sites[0], reads_input=True), *sites[1:]))
+    (found,) = findings(disconnected_parameter, cut)
+    assert (found.severity, found.site) == (Severity.WARNING, "b")

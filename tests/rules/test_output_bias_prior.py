@@ -56,8 +56,20 @@ def test_a_trained_model_is_judged_by_its_own_mean_only(loss, leans):
 @pytest.mark.parametrize(("gain", "leans"), [(0.31, True), (0.29, False)])
 def test_a_loss_that_can_be_negative_is_scaled_by_its_dispersion(gain, leans):
     losses = {"loss": -9 + gain, "shifted": -9, "zero": -9 + gain, "constant": -9}
-    assert fires(chance=0.01, **losses) == (gain > 0.26)
-    assert fires(chance=0.0118, **losses) == leans
+    assert fires(chance=0.01, **losses) == leans  # 0.25 + what luck gives, 0.056
+    assert not fires(chance=0.0118, **losses)
+
+
+def test_luck_is_the_quantile_of_chi_squared():
+    from scipy.stats import chi2
+
+    for units in (1, 2, 10, 100):
+        facts = survey(
+            shift=np.ones(units), loss=9, shifted=1, zero=9, constant=1, chance=0.02
+        )
+        (found,) = findings(output_bias_prior, facts)
+        expected = 0.01 * chi2.ppf(0.999, units) / units
+        assert found.evidence["luck"] == pytest.approx(expected, rel=0.04)
 
 
 def test_the_advice_names_the_shift():

@@ -132,3 +132,9 @@ def test_normal_weights_alone_prove_nothing():
 @pytest.mark.parametrize("where", [{"device": "meta"}, {"dtype": torch.float64}])
 def test_what_cannot_be_looked_at_is_unknown(where):
     assert judged(nn.Linear(64, 32, **where)) == {Stage.UNKNOWN}
+
+
+def test_a_parameter_without_an_axis_is_looked_at_too():
+    model = nn.Sequential(nn.Linear(4, 8))
+    model.register_parameter("scale", nn.Parameter(torch.tensor(2.0)))
+    assert judged(model) == {Stage.INIT}

@@ -131,7 +131,7 @@ def _only_way(site: Site, survey: Survey) -> bool:
     if site.name in outputs:
         return outputs == {site.name}
     seen = {site.name}
-    todo = [s.name for s in survey.sites if s.reads_input]
+    todo = [s.name for s in survey.sites if s.reads_input or not s.fed_by]
     while todo:
         if (place := todo.pop()) not in seen:
             seen.add(place)
@@ -147,9 +147,9 @@ def _finding(
     severity: Severity,
 ) -> Finding:
     reading = survey.readings[site.name]
-    z, rows = reading.z, reading.rows
+    z = reading.z
     assert z is not None
-    bias = np.zeros(len(dead)) if rows is None or rows.bias is None else rows.bias
+    bias = reading.bias(len(dead))
     still = dead & (z.low == z.high)
     by_bias = dead & ~still & (z.high > bias)
     by_weights = dead & ~still & ~by_bias

@@ -16,7 +16,8 @@ def disconnected_parameter(survey: Survey) -> Iterator[Finding]:
         finds no path at all is the parameter disconnected. Three cases differ:
 
         - no parameter has a path: nothing can be learnt, an error;
-        - the map runs and a map behind it does learn: the path is cut on the way
+        - the map runs and a map behind it does learn, or what learns has no path to
+          the model's input, so that torch did not see it go: it is cut on the way
           (detach, .data, argmax, a round trip through numpy, no_grad): a warning, for
           these layers keep their random values;
         - nothing behind it learns either: this forward pass or this loss does not use
@@ -62,11 +63,12 @@ def disconnected_parameter(survey: Survey) -> Iterator[Finding]:
         return
     reached = {name for name, g in survey.gradients.items() if g.reached}
     learns = {s.name for s in survey.sites if reached & {s.weight, s.bias}}
+    unfed = not _reached(survey) & learns
     cut = {
         name
         for site in survey.sites
         if (reading := survey.readings.get(site.name)) and reading.z is not None
-        if site.name not in learns and _behind(site, survey) & learns
+        if site.name not in learns and (unfed or _behind(site, survey) & learns)
         for name in (site.weight, site.bias)
         if name in lost
     }
@@ -74,7 +76,9 @@ def disconnected_parameter(survey: Survey) -> Iterator[Finding]:
         (
             [name for name in lost if name in cut],
             Severity.WARNING,
-            "maps behind them learn, so the path is cut between",
+            "what learns has no path to the model's input, so the path is cut between"
+            if unfed
+            else "maps behind them learn, so the path is cut between",
             "Look for detach, .data, argmax, rounding, numpy or no_grad behind the "
             "last of them; if the stop is meant, freeze them.",
         ),
@@ -89,6 +93,16 @@ def disconnected_parameter(survey: Survey) -> Iterator[Finding]:
             yield _finding(
                 survey, names, of, severity=severity, cause=cause, advice=advice
             )
+
+
+def _reached(survey: Survey) -> set[str]:
+    """Return the names of all sites that the model's input reaches.
+
+    All sites where none is known to read it: then nothing can be said.
+    """
+    first = [site for site in survey.sites if site.reads_input]
+    found = {site.name for site in first or survey.sites}
+    return found.union(*(_behind(site, survey) for site in first))
 
 
 def _behind(site: Site, survey: Survey) -> set[str]:

@@ -103,9 +103,9 @@ def _finding(
     survey: Survey, site: Site, always: Bool[Any, " units"], affine: bool
 ) -> Finding:
     reading = survey.readings[site.name]
-    z, rows = reading.z, reading.rows
+    z = reading.z
     assert z is not None
-    bias = np.zeros(len(always)) if rows is None or rows.bias is None else rows.bias
+    bias = reading.bias(len(always))
     by_bias = always & (z.low < bias)
     mainly_bias = 2 * by_bias.sum() > always.sum()
     group = by_bias if mainly_bias else always & ~by_bias

@@ -27,14 +27,19 @@ def output_bias_prior(
         them free of the units of targets and loss: 0.63 nats against 0.06 at a rate of
         1 %, 2500 against 1 at a target of 50 +- 1. Where the loss can be negative
         (densities) that scale means nothing and half the dispersion, samples *
-        chance / 2, takes its place; for squared error the two are the same. What so
-        few samples show by chance is taken off first.
+        chance / 2, takes its place; for squared error the two are the same.
+
+        What so few samples show by chance is taken off first. Where no shift is due
+        the gain is chi^2_k chance / (2 k) for k units: chance / 2 on average, more
+        than chance in one of six sets for one unit, so that its 99.9 % quantile is
+        taken (Wilson and Hilferty's cube).
 
     Evidence:
         loss, shifted: the loss of the model, and after the best shift of its output.
         zero, constant: that of an output of 0, and of the best constant.
-        gain = loss - shifted; chance: what such a shift gains and loses by chance;
-        share = (gain - chance) / scale; prior: the same share for an output of 0;
+        gain = loss - shifted; chance: what such a shift gains and loses by chance on
+        average, luck: what its gain stays below by chance in 999 of 1000 sets;
+        share = (gain - luck) / scale; prior: the same share for an output of 0;
         units: of the output; samples; shift: the largest, at `unit`.
 
     Args:
@@ -72,8 +77,10 @@ def output_bias_prior(
     scale = max(found.constant, found.samples * found.chance / 2)
     if scale <= 0:
         return
-    share = (found.loss - found.shifted - found.chance) / scale
-    prior = (found.zero - found.constant - found.chance) / scale
+    spread = 2 / (9 * len(found.shift))
+    luck = found.chance / 2 * (1 - spread + 3.09 * spread**0.5) ** 3
+    share = (found.loss - found.shifted - luck) / scale
+    prior = (found.zero - found.constant - luck) / scale
     to_gain = share if trained else min(share, prior)
     if to_gain <= (trained_above if trained else untrained_above):
         return
@@ -92,6 +99,7 @@ def output_bias_prior(
             "constant": found.constant,
             "gain": found.loss - found.shifted,
             "chance": found.chance,
+            "luck": luck,
             "share": share,
             "prior": prior,
             "units": len(found.shift),

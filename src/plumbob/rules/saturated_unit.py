@@ -1,4 +1,4 @@
-"""PB203: a layer of tanh or sigmoid units on the flat ends of the curve."""
+"""PB203: a layer of bounded units on the flat ends of their curve."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import numpy as np
 from plumbob.rule import rule
 from plumbob.types import Finding, Needs, Remedy, Severity, Stage, Survey
 
-BENDS = {"tanh", "sigmoid", "hardsigmoid"}
+BENDS = {"tanh", "sigmoid", "softsign", "hardtanh", "hardsigmoid"}
 
 
 @rule(
@@ -33,7 +33,8 @@ def saturated_unit(
 
     Evidence:
         share: values of z in the layer where the slope is below flat = 5 % of the
-        steepest (|z| > 2.18 for tanh, 4.36 for sigmoid).
+        steepest (|z| > 2.18 for tanh, 4.36 for sigmoid, 3.47 for softsign, 1 and 3 for
+        their hard forms).
         saturated of units: those with most of their values there; stuck: those of
         them on one side of 0 for nearly all inputs.
         by_bias: stuck units that w.mu alone would leave less than half as far out.
@@ -93,7 +94,7 @@ def saturated_unit(
         above = z.positive / np.maximum(z.count, 1)
         stuck = saturated & ((above >= stuck_above) | (above <= 1 - stuck_above))
         offset = 2 * stuck.sum() > len(stuck)
-        bias = np.zeros(len(stuck)) if rows is None or rows.bias is None else rows.bias
+        bias = reading.bias(len(stuck))
         beta = z.mean
         by_bias = stuck & (2 * np.abs(beta - bias) < np.abs(beta))
         far = np.where(stuck, np.abs(beta), -1) if offset else z.sd

@@ -15,7 +15,9 @@ from plumbob.survey.norms import Norms
 from plumbob.survey.ops import (
     ACTIVATIONS,
     DROPOUT,
+    MAX_POOLS,
     NORMS,
+    NOTHING_READ,
     POINTWISE,
     PRODUCTS,
     SAME,
@@ -36,11 +38,14 @@ WRITTEN_OUT: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     ("gelu", lambda x: x * torch.sigmoid(1.702 * x)),
     ("mish", functional.mish),
     ("relu", functional.relu),
+    ("relu6", functional.relu6),
+    ("hardtanh", functional.hardtanh),
     ("leaky_relu", functional.leaky_relu),
     ("hardswish", functional.hardswish),
     ("softplus", functional.softplus),
     ("elu", functional.elu),
     ("tanh", torch.tanh),
+    ("softsign", functional.softsign),
     ("sigmoid", torch.sigmoid),
 )
 
@@ -74,19 +79,41 @@ def after(node: fx.Node, units: int, known: Mapping[fx.Node, View], n: Norms) ->
         elif name == "add" and set(step.all_input_nodes) & known.keys():
             if norm is None and bias is None:
                 bias = _bias(step, units, known)
-        elif name not in PASSES and step not in n.gains:
+        elif (
+            name not in PASSES | MAX_POOLS
+            and step not in n.gains
+            and not _drops(step, at)
+        ):
             return After(_written_out(at), norm, bias)
         at = step
 
 
 def _readers(node: fx.Node, n: Norms) -> list[fx.Node]:
     """Return what reads a node's first result, but for the statistics of a norm."""
-    aside = op(node) in NORMS.keys() | DROPOUT  # masks and running statistics
+    # masks, indices and running statistics
+    aside = op(node) in NORMS.keys() | DROPOUT | MAX_POOLS
     return [
         u
         for u in node.users
-        if u not in n.statistics and not (aside and op(u) == "getitem" and u.args[1])
+        if u not in n.statistics
+        and op(u) not in NOTHING_READ
+        and not (aside and op(u) == "getitem" and u.args[1])
     ]
+
+
+def _drops(step: fx.Node, at: fx.Node) -> bool:
+    """Say whether a product with a random mask follows: a dropout written out."""
+    if op(step) not in PRODUCTS:
+        return False
+    todo = [o for o in step.all_input_nodes if o is not at]
+    masks = bool(todo)
+    while todo:
+        mask = todo.pop()
+        if op(mask) not in PRODUCTS | SAME | {"bernoulli"}:
+            return False
+        if op(mask) != "bernoulli":
+            todo += mask.all_input_nodes
+    return masks
 
 
 def _bias(step: fx.Node, units: int, known: Mapping[fx.Node, View]) -> View | None:
@@ -104,20 +131,22 @@ def _written_out(x: fx.Node) -> str | None:
         if op(at) in POINTWISE - DROPOUT and ins and set(ins) <= set(inside):
             inside.append(at)
             own = set(inside)
-            if all(set(n.users) <= own for n in inside[:-1]):
-                return _named(inside)
+            closed = all(set(n.users) <= own for n in inside[:-1])
+            if closed and (name := _named(inside)):
+                return name
         at = at.next
     return None
 
 
 def _named(steps: list[fx.Node]) -> str | None:
-    grid = torch.linspace(-4, 4, 41, dtype=torch.float64)
+    grid = torch.linspace(-8, 8, 81, dtype=torch.float64)
     values: dict[fx.Node, Tensor] = {steps[0]: grid}
     for node in steps[1:]:
         if not callable(node.target):
             return None
-        if op(node) in SAME:  # a change of dtype or layout
-            values[node] = values[node.all_input_nodes[0]]
+        if op(node) in SAME | {"zeros_like"}:  # a change of dtype, layout or device
+            like = values[node.all_input_nodes[0]]
+            values[node] = like if op(node) in SAME else torch.zeros_like(like)
             continue
         args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
         values[node] = node.target(*args, **kwargs)

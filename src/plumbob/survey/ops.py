@@ -23,8 +23,8 @@ ACTIVATIONS = {
         name: name
         for name in words(
             "relu relu6 leaky_relu elu celu selu gelu silu mish tanh sigmoid "
-            "softplus hardsigmoid hardswish hardtanh softmax log_softmax exp prelu "
-            "log_sigmoid softsign threshold rrelu tanhshrink hardshrink softshrink "
+            "softplus hardsigmoid hardswish softmax log_softmax exp prelu "
+            "log_sigmoid softsign rrelu tanhshrink hardshrink softshrink "
             "sin"
         )
     },
@@ -56,11 +56,18 @@ PRODUCTS = words("mul div true_divide")
 SUMS = words("add sub rsub where maximum minimum lerp masked_fill")
 UNARY = words(
     "abs neg pow sqrt rsqrt reciprocal square log log1p expm1 erf cos clamp clamp_min "
-    "clamp_max sign nan_to_num fill copy bernoulli floor round"
+    "clamp_max sign nan_to_num fill copy bernoulli floor round threshold hardtanh "
+    "gt ge lt le zeros_like"
 )
 POINTWISE = SAME | DROPOUT | PRODUCTS | SUMS | UNARY | ACTIVATIONS.keys()
 REDUCTIONS = words(
     "mean sum amax amin max min var std logsumexp linalg_vector_norm norm median prod"
+)
+# They commute with every rising function: relu(max z) = max relu(z).
+MAX_POOLS = words(
+    "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices "
+    "max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d "
+    "adaptive_max_pool2d adaptive_max_pool3d"
 )
 NOTHING_READ = words(
     "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros "

@@ -95,8 +95,9 @@ class _Looks:
     def usable(self, name: str) -> bool:
         """Return whether values are there to be looked at."""
         p = self.of.get(name)
-        held = p is not None and not p.is_meta and p.numel() > 0
-        return held and p.is_floating_point()
+        return (
+            p is not None and not p.is_meta and p.is_floating_point() and p.numel() > 0
+        )
 
     def sharp(self, name: str) -> bool:
         """Return whether one step of an optimiser would show: a constant, or on grid.
@@ -150,9 +151,10 @@ def _variances(p: Tensor) -> Iterator[float]:
         yield gain / fan_out
         yield 2 * gain / (fan_in + fan_out)
     yield 1 / (3 * fan_in)  # torch's default for Linear and Conv
+    rows = p.shape[0] if p.ndim else 1
     for gates in (1, 3, 4):  # RNN, GRU, LSTM: 1/sqrt(hidden)
-        if p.shape[0] % gates == 0:
-            yield gates / (3 * p.shape[0])
+        if rows % gates == 0:
+            yield gates / (3 * rows)
 
 
 def _bounds(p: Tensor) -> Iterator[float]:

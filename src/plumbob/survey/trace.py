@@ -14,7 +14,7 @@ from plumbob.survey.modules import module_sites as module_sites
 from plumbob.survey.names import Names
 from plumbob.survey.neighbours import After, Origins, after, ends_residual
 from plumbob.survey.norms import Norms, written_out
-from plumbob.survey.ops import NOTHING_READ, PRODUCTS, op
+from plumbob.survey.ops import NORMS, NOTHING_READ, PRODUCTS, op
 from plumbob.survey.views import View, views
 from plumbob.types import Feed, Site
 
@@ -60,7 +60,8 @@ class _Walk:
         self.names = Names(model)
         self.uses: dict[str, _Use] = {}
         self.lanes: dict[fx.Node, Lanes] = {}
-        self.mapped: set[fx.Node] = set()  # a map lies between it and the input
+        # a map, or a batch norm, which centres, lies between it and the input
+        self.mapped: set[fx.Node] = set()
         self.tables = dict(model.named_parameters(remove_duplicate=False))
 
     def step(self, node: fx.Node) -> None:
@@ -75,6 +76,8 @@ class _Walk:
         else:
             self.lanes[node] = self._through(node)
             if any(p in self.mapped for p in node.all_input_nodes):
+                self.mapped.add(node)
+            if NORMS.get(op(node)) == "batch-norm":
                 self.mapped.add(node)
             if is_map(node, self.origins.learned):
                 self.lanes[node] = {}
@@ -130,7 +133,7 @@ class _Walk:
         return self.lanes.get(use.reads, {}) if use.reads is not None else {}
 
     def _raw(self, use: Affine) -> bool:
-        """Say whether a map reads the model's input and no other map's result."""
+        """Say whether a map reads the model's input as it comes."""
         return use.reads in self.origins.live and use.reads not in self.mapped
 
     def _hidden(self, use: Affine) -> Lanes:
