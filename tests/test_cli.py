@@ -26,6 +26,14 @@ def labels(): return torch.arange(16) % 2
 def empty(): return []
 def optimizer(model): return torch.optim.SGD(model.parameters(), lr=0.1)
 def raises(): raise RuntimeError("out of luck")
+def leaves(): raise SystemExit(4)
+class Loud(nn.Linear):
+    def __init__(self): super().__init__(4, 2)
+    def forward(self, x):
+        print("here")
+        return super().forward(x)
+class Quits(Loud):
+    def forward(self, x): raise SystemExit(5)
 class Mute(nn.Module):
     def forward(self, x): return x
 """
@@ -53,6 +61,9 @@ BAD = [
     ("check cli_net.py:build --weights good.safetensors", "fc.weight"),
     ("check cli_net.py:build --weights none.safetensors", "none.safetensors"),
     ("check good.safetensors --data cli_net.py:batch", "--data needs the address"),
+    ("check good.safetensors --stage init", "--stage needs the address"),
+    ("check cli_net.py:leaves", "raised SystemExit: 4"),
+    ("check cli_net.py:Quits --data cli_net.py:batch", "called sys.exit(5)"),
     ("check good.safetensors --weights bad.safetensors", "--weights goes with"),
     ("check good.safetensors --select PB9", "There is no rule 'PB9'"),
     ("check good.safetensors --ignore non-finite-wieght", "'non-finite-weight'"),
@@ -123,6 +134,13 @@ def test_model_on_data(plumbob):
     status, out, _ = plumbob(line.format("sick"))
     assert status == 1
     assert json.loads(out)["findings"][0]["code"] == "PB101"
+
+
+def test_what_a_model_prints_is_kept_out_of_the_report(plumbob):
+    line = "check cli_net.py:Loud --data cli_net.py:batch --format json"
+    status, out, err = plumbob(line)
+    assert (status, set(err.split())) == (0, {"here"})
+    assert json.loads(out)["about"]["model"] == "Loud"
 
 
 def test_weights_are_loaded(plumbob, folder):

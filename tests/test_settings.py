@@ -94,6 +94,16 @@ def test_bad_assignments(text):
         Settings().choose(RULES, thresholds=[text])
 
 
+@pytest.mark.parametrize("text", ["tool = 3", "[tool]\nplumbob = 3"])
+def test_a_table_that_is_none(tmp_path, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    if "plumbob" not in text:
+        assert load(tmp_path) == Settings()
+        return
+    with pytest.raises(SettingsError, match=r"'tool.plumbob' is a table, got 3"):
+        load(tmp_path)
+
+
 def test_a_missing_baseline(tmp_path):
     with pytest.raises(SettingsError, match="--write-baseline"):
         read_baseline(Path(tmp_path / "none"))

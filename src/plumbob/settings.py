@@ -110,8 +110,8 @@ def load(start: Path, *, with_baseline: bool = True) -> Settings:
         if own.is_file():
             return _settings(_toml(own), own, with_baseline)
         if project.is_file():
-            tables = _toml(project).get("tool", {})
-            if "plumbob" in tables:
+            tables = _toml(project).get("tool")
+            if isinstance(tables, Mapping) and "plumbob" in tables:
                 return _settings(tables["plumbob"], project, with_baseline)
     return Settings()
 
@@ -140,8 +140,10 @@ def _toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"'{path}' cannot be read: {_reason(error)}.") from error
 
 
-def _settings(table: dict[str, Any], path: Path, with_baseline: bool) -> Settings:
+def _settings(table: Any, path: Path, with_baseline: bool) -> Settings:
     where = f"'{path}'"
+    if not isinstance(table, dict):
+        raise SettingsError(f"{where}: 'tool.plumbob' is a table, got {table!r}.")
     limits: dict[str, Mapping[str, Any]] = {}
     for key, value in table.items():
         if key in _KEYS:

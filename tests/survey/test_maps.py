@@ -332,3 +332,17 @@ def test_a_compiled_part_is_run_as_it_is_written():
     x = torch.randn(6, 3).double()
     model(x)
     agrees(seen(model, x).readings["0"], x, model[0].weight, model[0].bias)
+
+
+def test_rows_that_share_one_memory_are_not_told_apart():
+    model = nn.Linear(4, 3)
+    model.weight = nn.Parameter(torch.randn(1, 4).expand(3, 4))
+    assert seen(model, torch.randn(5, 4)).unseen["weight"].startswith("in no affine")
+
+
+def test_a_power_iteration_is_no_map():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    nn.utils.parametrizations.spectral_norm(model[0])
+    x = torch.randn(16, 4)
+    assert [site.name for site in traced(model, x)] == ["2"]
+    assert list(seen(model, x).readings) == ["2"]

@@ -80,3 +80,59 @@ def test_weights_are_kept_only_for_pictures():
     assert kept.weight == pytest.approx(model[0].weight.detach().numpy())
     assert 4 < len(kept.sample) <= 16
     assert measure(model, X).readings["0"].weight is None
+
+
+class Grows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        self.made = nn.Linear(3, 3)
+        return self.fc(x)
+
+
+def test_what_a_forward_makes_while_it_is_traced_is_dropped():
+    model = Grows()
+    measure(model, X)
+    assert [name for name, _ in model.named_children()] == ["fc"]
+
+
+def test_random_states_are_as_before_also_after_a_shuffled_loader_and_an_error():
+    data = torch.utils.data.TensorDataset(X, Y)
+    loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True)
+    model, other = mlp(8, 4, 3), mlp(9, 4, 3)
+    before = torch.get_rng_state()
+    measure(model, loader, loss=LOSS)
+    with pytest.raises(InputError, match="Sequential failed on batch 1"):
+        measure(other, loader, loss=LOSS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_loss_that_is_no_loss():
+    with pytest.raises(InputError, match=r"called as loss\(outputs, targets\), got "):
+        measure(mlp(8, 4, 3), X, targets=Y, loss=nn.MSELoss)
+
+
+def test_a_mode_that_cannot_run_costs_only_its_own_graph():
+    model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)).eval()
+    assert Needs.GRAPH in measure(model, X[:1]).known  # one sample: cannot train
+    fixed = torch.export.export(mlp(8, 4, 3), (X,)).module()  # refuses eval()
+    assert Needs.GRAPH in measure(fixed, X).known
+
+
+def test_a_model_with_quantised_parts_is_measured_but_for_these():
+    model = nn.Sequential(nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(24, 3))
+    with pytest.warns(Warning):
+        module = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    survey = measure(module, X[:, None])
+    assert [site.name for site in survey.sites] == ["0"]
+
+
+def test_empty_weights_are_no_sites():
+    model = nn.Sequential(nn.Linear(8, 1), nn.Linear(1, 3))
+    model[0].weight = nn.Parameter(torch.empty(0, 8))
+    model[0].bias = nn.Parameter(torch.empty(0))
+    model[1].weight = nn.Parameter(torch.empty(3, 0))
+    for data in (None, X):
+        assert measure(model, data).sites == ()

@@ -112,3 +112,9 @@ def test_lanczos():
     np.testing.assert_allclose(value, np.linalg.eigvalsh(matrix)[-1], rtol=1e-7)
     assert largest(lambda v: 0 * v, 5) == 0
     assert largest(lambda v: 3 * v, 1) == pytest.approx(3)
+
+
+def test_second_moments_that_overflow_are_not_told():
+    second = Second()
+    second.add(torch.randn(64, 3) * 1e30, -1)
+    assert second.top() is None

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -166,3 +168,14 @@ def test_one_error_names_everything_that_does_not_fit(tmp_path):
     assert "'0.weigth' is not in the model. Did you mean '0.weight'?" in message
     assert "'0.bias' has shape (3,), the model's (2,)" in message
     assert torch.equal(model[0].bias, before)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 4), (8, 2)])
+def test_units_of_a_grouped_transposed_convolution(channels, groups):
+    net = nn.ConvTranspose1d(8, channels, 4, groups=groups)
+    site = linear("", channels, 8 // groups * 4, kind="conv-transpose", groups=groups)
+    site = replace(site, weight="weight", bias="bias", transposed=True)
+    _, rows, _ = weigh(net, (site,))
+    W = net.weight.detach().double().reshape(groups, 8 // groups, channels // groups, 4)
+    norm = W.square().sum((1, 3)).sqrt().reshape(-1)
+    assert rows[""].norm == pytest.approx(norm.numpy(), rel=1e-12)

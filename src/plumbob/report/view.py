@@ -88,7 +88,8 @@ class SiteView:
         rows = self.table()
         if not -len(rows) <= unit < len(rows):
             raise InputError(
-                f"{self.site.name} has units 0 to {len(rows) - 1}, got {unit}"
+                f"expected a unit of '{self.site.name}' from 0 to {len(rows) - 1}, "
+                f"got {unit}"
             )
         reading, unit = self.reading, unit % len(rows)
         z = None if reading.sample is None else reading.sample[:, unit]
@@ -198,6 +199,7 @@ def _ratio(a: Float[Any, " n"], b: Float[Any, " n"]) -> Float[Any, " n"]:
         return a / b
 
 
+@np.errstate(over="ignore")  # weights of 1e200 are shown as infinite
 def _importance(site: Site, reading: Reading, unit: int) -> Float[Any, " in"] | None:
     if reading.weight is None or reading.x is None:
         return None

@@ -81,7 +81,7 @@ def export(
         args, kwargs = pytree.tree_map_only(
             torch.Tensor, lambda t: t.to("meta"), (args, dict(kwargs))
         )
-    with _modes(model, training), _alone():
+    with untouched(model), _modes(model, training), _alone():
         wrapper = _Leaves(model)
         try:
             with _quiet():

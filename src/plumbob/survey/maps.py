@@ -84,6 +84,8 @@ class Maps(TorchDispatchMode):
         every = dict(model.named_parameters(remove_duplicate=False))
         for name in dict.fromkeys(first.values()):
             p = every[name]
+            if 0 in p.stride():  # expanded: its rows are one and the same
+                continue
             step = p.stride(0) if p.ndim else 1
             place = Part(
                 name=name, parameter=p, start=int(p.storage_offset()), step=int(step)

@@ -161,7 +161,7 @@ def _stage(stage: Stage | str | None) -> Stage | None:
     if stage not in names:
         raise InputError(
             f"expected a stage of {', '.join(names)}, got {stage!r}."
-            + did_you_mean(stage, names)
+            + did_you_mean(str(stage), names)
         )
     return Stage(stage)
 

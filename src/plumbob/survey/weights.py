@@ -40,9 +40,13 @@ class Weights:
         if site.rows:
             low, high = site.rows
             raw = raw[:, low:high] if site.transposed else raw[low:high]
-        outer = raw.shape[0] if site.transposed else 1
         if raw.ndim < 2 or raw.size != site.out * site.fan_in:
-            return None  # a grouped transposed convolution, a computed shape
+            return None  # a computed shape
+        outer = raw.shape[0] if site.transposed else 1
+        if site.transposed and site.groups > 1:  # (in, out / groups, ...)
+            outer //= site.groups
+            parts = raw.reshape(site.groups, outer, site.out // site.groups, -1)
+            raw = np.moveaxis(parts, 0, 1)
         return raw.reshape(outer, site.out, -1), dtype
 
     def bias(self, site: Site) -> tuple[Shaped[Any, " out"], str] | None:

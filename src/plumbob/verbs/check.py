@@ -1,5 +1,6 @@
 """`check`: judge a checkpoint on disk, a model, or a model on data."""
 
+import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,9 +56,12 @@ def check(
         FileError: the file is truncated, hostile or of an unknown kind.
         SettingsError: a code, name or threshold does not exist.
     """
+    state = random.getstate()
     from plumbob.errors import InputError
     from plumbob.judge import judge
-    from plumbob.report.report import Report
+    from plumbob.report.report import Report  # loads rich, which draws from random
+
+    random.setstate(state)
     from plumbob.settings import Settings
     from plumbob.verbs.shelf import shelf
 
