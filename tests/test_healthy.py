@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import healthy_others  # ruff: ignore[unused-import] (adds its families)
 import healthy_transformers  # ruff: ignore[unused-import] (adds its families)
 import plumbob
 from healthy import FAMILIES

@@ -274,7 +274,8 @@ class Output:
     All losses are per sample. `loss` is the model's, `shifted` the same after the
     best constant shift of the net input of the output, `zero` and `constant` those
     of a net input that is 0 and of the best constant one. `chance` is the gain
-    that a shift fitted to so few samples shows where none is due.
+    that a shift fitted to so few samples shows where none is due, `floor` the loss
+    of the best output for each sample by itself; None where that falls for ever.
     """
 
     site: str | None
@@ -288,6 +289,7 @@ class Output:
     mean_target: Float[Any, " units"] | None = None
     samples: int = 0
     chance: float = 0.0
+    floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,3 +78,11 @@ def test_the_advice_names_the_shift():
     assert one.remedy.advice == "Add -4.595 to the output's bias."
     (two,) = findings(output_bias_prior, survey(shift=(0.1, -3.0), **losses))
     assert "(-3 at unit 1)" in two.remedy.advice
+
+
+def test_what_is_left_to_learn_begins_at_the_floor():
+    """The origin of a loss does not count: the same losses, 360 lower."""
+    losses = {"loss": 1.51, "shifted": 1, "zero": 1.51, "constant": 1, "floor": 0}
+    assert fires(**losses)
+    assert fires(**{name: value - 360 for name, value in losses.items()})
+    assert not fires(**losses | {"floor": -1})

@@ -23,11 +23,12 @@ def output_bias_prior(
         there, through all its weights. After training the mean prediction must agree
         with the targets; if a shift still saves loss, it does not.
 
-        Gains are measured in the loss that the best constant leaves, which makes
-        them free of the units of targets and loss: 0.63 nats against 0.06 at a rate of
-        1 %, 2500 against 1 at a target of 50 +- 1. Where the loss can be negative
-        (densities) that scale means nothing and half the dispersion, samples *
-        chance / 2, takes its place; for squared error the two are the same.
+        Gains are measured in the loss that the best constant leaves to be learnt,
+        down to its floor, the loss of the best output for each sample by itself. That
+        makes them free of the units and the origin of targets and loss: 0.63 nats
+        against 0.06 at a rate of 1 %, 2500 against 1 at a target of 50 +- 1. Where
+        there is no floor (densities) half the dispersion, samples * chance / 2, takes
+        its place if it is larger than the loss; for squared error all are the same.
 
         What so few samples show by chance is taken off first. Where no shift is due
         the gain is chi^2_k chance / (2 k) for k units: chance / 2 on average, more
@@ -37,6 +38,7 @@ def output_bias_prior(
     Evidence:
         loss, shifted: the loss of the model, and after the best shift of its output.
         zero, constant: that of an output of 0, and of the best constant.
+        scale: what the best constant leaves to be learnt.
         gain = loss - shifted; chance: what such a shift gains and loses by chance on
         average, luck: what its gain stays below by chance in 999 of 1000 sets;
         share = (gain - luck) / scale; prior: the same share for an output of 0;
@@ -75,6 +77,8 @@ def output_bias_prior(
     site = next((s for s in survey.sites if s.name == found.site), None)
     trained = site is not None and site.stage is Stage.TRAINED
     scale = max(found.constant, found.samples * found.chance / 2)
+    if found.floor is not None:
+        scale = found.constant - found.floor
     if scale <= 0:
         return
     spread = 2 / (9 * len(found.shift))
@@ -100,6 +104,7 @@ def output_bias_prior(
             "gain": found.loss - found.shifted,
             "chance": found.chance,
             "luck": luck,
+            "scale": scale,
             "share": share,
             "prior": prior,
             "units": len(found.shift),

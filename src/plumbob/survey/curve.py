@@ -103,6 +103,38 @@ class Curve:
         values = [(s, self.height(s)) for s in (near, far)]
         return min(values, key=lambda v: v[1])
 
+    def floor(self) -> float | None:
+        """Return the loss of the best z for each sample by itself.
+
+        None where it falls for ever, as that of a density does: where a second search
+        as long as the first finds more than a hundredth lower.
+        """
+        z = self.z.detach().contiguous().clone().requires_grad_()
+        start = low = float(self.loss(self.z.detach()).detach())
+        ends: list[float] = []
+        lbfgs = torch.optim.LBFGS(
+            [z],
+            max_iter=25,
+            tolerance_grad=0,
+            tolerance_change=0,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> float:
+            nonlocal low
+            with torch.enable_grad():
+                value = self.loss(z) * len(z)  # so that a sample's slope is its own
+                (slope,) = torch.autograd.grad(value, z)
+            z.grad = slope.contiguous()
+            low = min(low, float(value.detach()) / len(z))
+            return float(value.detach())
+
+        for _ in range(2):
+            lbfgs.step(closure)
+            lbfgs.state.clear()
+            ends.append(low)
+        return low if ends[0] - low <= 0.01 * (start - low) else None
+
     def chance(self, shift: Float[Tensor, " units"]) -> float:
         """Return what so many samples gain by chance: tr G / (h N).
 

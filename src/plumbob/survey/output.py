@@ -119,6 +119,7 @@ def _facts(
         mean_target=_mean_target(leaves, outputs, head.output_axis, units),
         samples=kept,
         chance=chance,
+        floor=zero.floor(),
     )
 
 
