@@ -264,3 +264,23 @@ def test_colour_only_where_it_is_wanted(folder, monkeypatch):
     assert "\x1b" not in out()
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert "\x1b[1;31mx error" in out()
+
+
+def test_labels_of_a_unit(plumbob, folder):
+    (folder / "gate.py").write_text(
+        "import torch\n"
+        "unit = torch.nn.Linear(2, 1)\n"
+        "unit.weight.data.fill_(1)\n"
+        "corners = torch.tensor([[0., 0], [0, 1], [1, 0], [1, 1]])\n"
+    )
+    look = "look gate.py:unit --data gate.py:corners weight 0 --labels"
+    for labels, told in (
+        ("0,0,0,1", "hold for b in [-2, -1)"),
+        ("0,1,1,1", "hold for b in [-1, 0)"),
+        ("0,1,1,0", "no bias gives the labels"),
+    ):
+        status, out, _ = plumbob(f"{look} {labels}")
+        assert status == 0
+        assert told in out
+    assert plumbob(f"{look} 0,2,0,1")[0] == 2
+    assert plumbob("look gate.py:unit --data gate.py:corners --labels 0,1")[0] == 2

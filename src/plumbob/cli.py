@@ -170,6 +170,13 @@ def look(
     unit: Annotated[int | None, typer.Argument(metavar="[UNIT]")] = None,
     data: Data = None,
     loss: Loss = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0,1,...",
+            help="With SITE and UNIT: the biases that give each input this label.",
+        ),
+    ] = None,
     weights: Weights = None,
     max_batches: MaxBatches = None,
     debug: Debug = False,
@@ -189,6 +196,8 @@ def look(
     if site is not None:
         view = view[site] if unit is None else view[site, unit]
     typer.echo(str(view))
+    if labels is not None:
+        typer.echo(_interval(view, labels))
     return 0
 
 
@@ -324,6 +333,24 @@ def _progress() -> Generator[Callable[[str], None] | None, None, None]:
     finally:
         if shown:
             step("")
+
+
+def _interval(view: object, labels: str) -> str:
+    """Return the interval of biases that give a unit's inputs these labels.
+
+    Raises:
+        InputError: it is no unit that is looked at, or these are no labels.
+    """
+    from plumbob.report.view import UnitView
+
+    if not isinstance(view, UnitView):
+        raise InputError("--labels goes with a SITE and a UNIT: they label its inputs")
+    if set(labels) - set("01, "):
+        raise InputError(f"expected labels such as 0,0,0,1, got {labels!r}")
+    found = view.interval([int(label) for label in labels.split(",")])
+    if found is None:
+        return f"no bias gives the labels {labels}: the weights are in the way"
+    return f"the labels {labels} hold for b in [{found[0]:g}, {found[1]:g})"
 
 
 def _tell(report: "Report", form: Format, output: Path | None) -> None:

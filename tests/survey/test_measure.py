@@ -123,7 +123,7 @@ def test_a_mode_that_cannot_run_costs_only_its_own_graph():
 
 def test_a_model_with_quantised_parts_is_measured_but_for_these():
     model = nn.Sequential(nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(24, 3))
-    with pytest.warns(Warning):
+    with pytest.warns(DeprecationWarning, match="torch.ao.quantization"):
         module = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
     survey = measure(module, X[:, None])
     assert [site.name for site in survey.sites] == ["0"]
@@ -136,3 +136,8 @@ def test_empty_weights_are_no_sites():
     model[1].weight = nn.Parameter(torch.empty(3, 0))
     for data in (None, X):
         assert measure(model, data).sites == ()
+
+
+def test_a_negative_number_of_rows_is_refused():
+    with pytest.raises(InputError, match="0 rows of z or more, got -1"):
+        measure(mlp(8, 4, 3), X, keep=-1)

@@ -12,6 +12,20 @@ if TYPE_CHECKING:
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 SIDE = 7  # bins of a picture on either side of zero
+HEADS = {
+    "b": "b",
+    "w_mu": "w.mu",
+    "beta": "beta",
+    "sd": "sd[z]",
+    "centre": "-b/|w|",
+    "kappa": "kappa",
+    "firing": "fires",
+    "entropy": "bits",
+    "best_bias": "best b",
+    "saturated": "flat",
+    "top_input": "input",
+    "top_moves": "moves z",
+}
 INPUTS = 8  # most important inputs of a unit that are listed
 
 
@@ -20,15 +34,18 @@ def model(view: "View") -> str:
     sites = [view[name] for name in view]
     wide = min(max([len(s.site.name) for s in sites], default=4), 32)
     head = _line(
-        wide, "site", "out x in", "then", "|b|", "|beta|", "sd[z]", "kappa", "fires", ""
+        wide,
+        *("site", "out x in", "then", "|b|", "|beta|", "sd[z]", "|b|/|w|", "kappa"),
+        *("bits", "fires", ""),
     )
     lines = [_about(view), "", head]
     lines += [_site_line(s, wide) for s in sites]
     lines += [
         "",
-        "Medians over units. beta = b + w.mu = E[z], kappa = |w.mu| / sd[z]; fires =",
-        "P(z > 0) from its 10 % to its 90 % quantile over units. The picture is z of",
-        'the whole site against zero. Next: view["NAME"], view["NAME", UNIT].',
+        "Medians over units. beta = b + w.mu = E[z], kappa = |w.mu| / sd[z], bits =",
+        "the entropy of the gate z > 0; fires = P(z > 0) from its 10 % to its 90 %",
+        "quantile over units. The picture is z of the whole site against zero. Next:",
+        "one site by its name, one unit by its name and number.",
     ]
     return "\n".join(lines)
 
@@ -41,22 +58,12 @@ def site(view: "SiteView", shown: int) -> str:
         beta, sd = row["beta"] or 0.0, row["sd"] or 0.0
         return -abs(beta) / sd if sd else -math.inf if beta else 0.0
 
-    keys = [
-        "b",
-        "w_mu",
-        "beta",
-        "sd",
-        "centre",
-        "kappa",
-        "firing",
-        "entropy",
-        "best_bias",
-    ]
-    heads = ["unit", "b", "w.mu", "beta", "sd[z]", "-b/|w|", "kappa", "fires", "bits"]
-    lines = [_describe(view), "", _row([*heads, "best b"], "  z against 0")]
+    heads = {k: h for k, h in HEADS.items() if any(r[k] is not None for r in rows)}
+    lines = [_describe(view), "", _row(["unit", *heads.values()], "  z against 0")]
     for row in sorted(rows, key=far)[:shown]:
         z = "" if sample is None else f"  {against_zero(sample[:, row['unit']])}"
-        lines.append(_row([str(row["unit"]), *(number(row[k]) for k in keys)], z))
+        cells = [str(row["unit"]), *(number(row[key]) for key in heads)]
+        lines.append(_row(cells, z))
     if len(rows) > shown:
         lines.append(f"... and {len(rows) - shown} more units; table() has them all")
     return "\n".join(lines)
@@ -76,7 +83,11 @@ def unit(view: "UnitView") -> str:
         ("fires", "firing", "P(z > 0)"),
         ("entropy", "entropy", "bits of the gate z > 0, at most 1"),
         ("best b", "best_bias", "the bias that would make it 1 bit"),
-        ("saturated", "saturated", "share of z where the slope is below 5 %"),
+        (
+            "flat",
+            "saturated",
+            "share of z where the slope is below 5 %",
+        ),
     ]
     lines = [f"{view.site.name}[{row['unit']}]  {_what(view.site)}", ""]
     lines += [
@@ -162,7 +173,7 @@ def _site_line(view: "SiteView", wide: int) -> str:
         _short(site.name, wide),
         f"{site.out} x {site.fan_in}",
         _then(site),
-        *(median(key) for key in ("b", "beta", "sd", "kappa")),
+        *map(median, ("b", "beta", "sd", "centre", "kappa", "entropy")),
         span,
         "" if sample is None else against_zero(sample.ravel()),
     )
@@ -170,7 +181,7 @@ def _site_line(view: "SiteView", wide: int) -> str:
 
 def _line(wide: int, *cells: str) -> str:
     name, shape, then, *numbers, fires, picture = cells
-    body = "".join(f"{cell:>9}" for cell in numbers)
+    body = "".join(f"{cell:>8}" for cell in numbers)
     return f"{name:<{wide}}{shape:>13}  {then:<10}{body}{fires:>10}  {picture}".rstrip()
 
 

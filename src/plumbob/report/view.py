@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("b", "w_mu", "beta", "sd", "centre", "kappa"),
-    *("firing", "entropy", "best_bias", "saturated", "norm"),
+    *("firing", "entropy", "best_bias", "saturated", "norm", "top_input", "top_moves"),
 )
 SHOWN = 24  # units of a site in its printed table, the farthest from zero first
 
@@ -44,8 +44,9 @@ class UnitView:
     def interval(self, labels: Sequence[int]) -> tuple[float, float] | None:
         """Return the biases [low, high) for which z >= 0 exactly where the label is 1.
 
-        With s = w.x that is max(-s where 1) <= b < min(-s where 0); None where no
-        bias does it. AND of two inputs with w = (1, 1) gives [-2, -1), OR [-1, 0).
+        With s = w.x that is max(-s where 1) <= b < min(-s where 0), to six digits;
+        None where no bias does it. AND of two inputs with w = (1, 1) gives [-2, -1),
+        OR [-1, 0).
 
         Args:
             labels: 0 or 1 for each input of the batch, in order.
@@ -64,7 +65,11 @@ class UnitView:
                 f"expected {len(self.sample)} labels of 0 or 1, one for each value of "
                 f"z at {self.site.name}[{self.row['unit']}], got {list(labels)}"
             )
-        threshold = (self.row["b"] or 0.0) - self.sample  # -w.x
+        # -w.x, as exact as z was computed
+        size = np.abs(self.sample).max(initial=1e-300)
+        threshold = np.round(
+            (self.row["b"] or 0.0) - self.sample, 5 - int(np.floor(np.log10(size)))
+        )
         low = threshold[wanted == 1].max(initial=-np.inf)
         high = threshold[wanted == 0].min(initial=np.inf)
         return (float(low), float(high)) if low < high else None
@@ -84,6 +89,10 @@ class SiteView:
         """Return one row per unit; see `View.table`."""
         return _units(self.site, self.reading)
 
+    def to_frame(self) -> "DataFrame":
+        """Return `table()` as a DataFrame; see `View.to_frame`."""
+        return frame(self.table())
+
     def __getitem__(self, unit: int) -> UnitView:
         rows = self.table()
         if not -len(rows) <= unit < len(rows):
@@ -94,10 +103,11 @@ class SiteView:
         reading, unit = self.reading, unit % len(rows)
         z = None if reading.sample is None else reading.sample[:, unit]
         seen = 0 if reading.z is None else int(reading.z.count[unit])
+        moves = _importance(self.site, reading)
         return UnitView(
             site=self.site,
             row=rows[unit],
-            importance=_importance(self.site, reading, unit),
+            importance=None if moves is None else moves[unit],
             sample=z,
             complete=z is not None and len(z) == seen,
         )
@@ -142,7 +152,8 @@ class View:
         `centre` = -b/|w|, where the hyperplane lies along w, in units of x; `kappa` =
         |w.mu| / sd; `firing` = P(z > 0); `entropy` of that gate in bits and the
         `best_bias` that would maximise it (b - median z); `saturated` share of z;
-        `norm` = |w|. None where something was not measured.
+        `norm` = |w|; `top_input` is the input that moves the unit most, by `top_moves`
+        = |w_i| sd(x_i). None where something was not measured.
         """
         return [row for name in self for row in self[name].table()]
 
@@ -161,7 +172,7 @@ class View:
 def entropy(rate: Float[Any, " units"]) -> Float[Any, " units"]:
     """Return the entropy of a gate that fires with the given rate, in bits."""
     sides = np.stack([rate, 1 - rate])
-    return -(sides * np.log2(np.where(sides > 0, sides, 1))).sum(axis=0)
+    return 0.0 - (sides * np.log2(np.where(sides > 0, sides, 1))).sum(axis=0)
 
 
 def _units(site: Site, reading: Reading) -> list[dict[str, Any]]:
@@ -184,6 +195,9 @@ def _units(site: Site, reading: Reading) -> list[dict[str, Any]]:
     if reading.sample is not None:
         median = np.median(reading.sample, axis=0)
         columns["best_bias"] = (0.0 if bias is None else bias) - median
+    moves = _importance(site, reading)
+    if moves is not None:
+        columns |= {"top_input": moves.argmax(axis=1), "top_moves": moves.max(axis=1)}
     kept = {k: v for k, v in columns.items() if v is not None}
     names = {"site": site.name, "activation": site.activation}
     return [
@@ -200,10 +214,12 @@ def _ratio(a: Float[Any, " n"], b: Float[Any, " n"]) -> Float[Any, " n"]:
 
 
 @np.errstate(over="ignore")  # weights of 1e200 are shown as infinite
-def _importance(site: Site, reading: Reading, unit: int) -> Float[Any, " in"] | None:
+def _importance(site: Site, reading: Reading) -> Float[Any, "out in"] | None:
+    """Return |w_i| sd(x_i), a convolution's taps of one channel taken together."""
     if reading.weight is None or reading.x is None:
         return None
-    w, sd = np.abs(reading.weight[unit]), reading.x.sd
-    if site.groups > 1 or len(w) % len(sd):
+    w, sd = reading.weight, reading.x.sd
+    if site.groups > 1 or not len(sd) or w.shape[1] % len(sd):
         return None
-    return np.linalg.norm(w.reshape(len(sd), -1), axis=1) * sd
+    taps = w.reshape(len(w), len(sd), -1)
+    return np.sqrt((taps**2).sum(axis=2)) * sd

@@ -52,6 +52,8 @@ def measure(
     """
     model = _module(model)
     _check_loss(loss)
+    if keep < 0:
+        raise InputError(f"expected to keep 0 rows of z or more, got {keep}")
     said = _stage(stage)
     tell = progress or _silence
     unseen: dict[str, str] = {}
@@ -88,7 +90,11 @@ def measure(
         readings[name] = replace(readings.get(name, Reading()), rows=row)
     for name, weight in (matrices(model, found) if keep else {}).items():
         readings[name] = replace(readings.get(name, Reading()), weight=weight)
+    if probed and probed.loss is None:
+        unseen.setdefault("gradients", "no loss given")
     facts = optimizer_facts(optimizer, model) if optimizer is not None else None
+    if facts is None:
+        unseen["optimizer"] = "none given"
     known = _known(unseen, probed, found, facts is not None, output)
     return Survey(
         sites=found,
@@ -100,6 +106,7 @@ def measure(
         optimizer=facts,
         output=output,
         unseen=unseen,
+        said=said or Stage.UNKNOWN,
         about=about | {"digest": _digest(tensors)},
     )
 
@@ -230,7 +237,8 @@ def _output(
     if probed is None:
         return None, {"targets": "nothing was run"}
     if loss is None:
-        return None, {"targets": "no loss given, so its targets are unknown"}
+        why = "the model takes its loss itself; give the loss and (inputs, targets)"
+        return None, {"targets": "no loss given" if probed.loss is None else why}
     if probed.outputs is None or probed.targets is None:
         what = "targets are" if probed.outputs is not None else "model's output is"
         return None, {"targets": f"the {what} not one tensor"}
