@@ -35,10 +35,13 @@ class Batch:
     def few(self, samples: int) -> "Batch":
         """Return the first inputs alone, or all where the axis of samples is unclear.
 
-        It is clear where every tensor has as many rows as there are inputs.
+        It is clear where every tensor is dense and has as many rows as there are
+        inputs.
         """
         call = (self.args, dict(self.kwargs))
         leaves = [t for t in pytree.tree_leaves(call) if isinstance(t, torch.Tensor)]
+        if any(t.layout != torch.strided or t.is_nested for t in leaves):
+            return self
         if any(t.ndim == 0 or len(t) != self.samples for t in leaves):
             return self
         args, kwargs = pytree.tree_map_only(torch.Tensor, lambda t: t[:samples], call)
