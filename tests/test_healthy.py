@@ -9,6 +9,22 @@ import plumbob
 from healthy import FAMILIES
 from plumbob import Severity
 
+CHEAP = (
+    "adamw_plain",
+    "autoencoder",
+    "binary",
+    "logistic",
+    "mlp_default",
+    "mlp_he",
+    "mlp_sgd",
+    "multi_label",
+    "one_hot_mse",
+    "regression",
+    "selu",
+    "sigmoid_shallow",
+    "tanh",
+)
+
 
 def judged(training, stage):
     report = plumbob.check(**training.case(), stage=stage)
@@ -28,6 +44,16 @@ def test_a_healthy_network_is_left_in_peace(name, seed):
         judged(training, "init")
     training.train()
     judged(training, "trained")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", CHEAP)
+def test_a_network_that_has_just_begun_is_left_in_peace(name, seed):
+    torch.manual_seed(seed)
+    training = FAMILIES[name](seed)
+    training.epochs = 1
+    training.train()
+    judged(training, None)
 
 
 def test_the_set_is_large_enough():

@@ -317,7 +317,8 @@ class Survey:
     """Facts about one model, no verdicts.
 
     `unseen` maps what could not be measured (a parameter, a site, or a kind of fact
-    by its name in `Needs` in lower case) to why.
+    by its name in `Needs` in lower case) to why. `said` is the stage in the user's
+    words, where a site's own may come from evidence.
     """
 
     sites: tuple[Site, ...]
@@ -329,6 +330,7 @@ class Survey:
     optimizer: Optimizer | None = None
     output: Output | None = None
     unseen: Mapping[str, str] = NOTHING
+    said: Stage = Stage.UNKNOWN
     about: Mapping[str, str | int | float] = NOTHING
 
 

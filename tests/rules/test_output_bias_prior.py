@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from plumbob.rule import findings
 from plumbob.rules.output_bias_prior import output_bias_prior
-from plumbob.types import Needs, Output, Site, Stage, Survey
+from plumbob.types import Needs, Output, Severity, Site, Stage, Survey
 
 
 def survey(stage=Stage.UNKNOWN, shift=(1.0,), **losses):
@@ -19,6 +21,12 @@ def survey(stage=Stage.UNKNOWN, shift=(1.0,), **losses):
         name="head", kind="linear", out=1, fan_in=2, weight="w", bias="b", stage=stage
     )
     return Survey(sites=(head,), known=Needs.TARGETS, output=facts)
+
+
+def trained_by_word(survey):
+    (site,) = survey.sites
+    site = replace(site, stage=Stage.TRAINED)
+    return replace(survey, sites=(site,), said=Stage.TRAINED)
 
 
 def fires(stage=Stage.UNKNOWN, **losses):
@@ -51,6 +59,36 @@ def test_a_trained_model_is_judged_by_its_own_mean_only(loss, leans):
     losses = {"loss": loss, "shifted": 0.1, "zero": 1.0, "constant": 1.0}
     assert fires(Stage.TRAINED, **losses) == leans
     assert not fires(Stage.UNKNOWN, **losses)
+
+
+def test_a_warning_only_where_the_user_said_that_training_is_over():
+    facts = survey(Stage.TRAINED, loss=0.2, shifted=0.1, zero=1.0, constant=1.0)
+    (stepped,) = findings(output_bias_prior, facts)
+    assert stepped.severity is Severity.INFO
+    assert stepped.cause.endswith("which is common until training is over")
+    (over,) = findings(output_bias_prior, trained_by_word(facts))
+    assert over.severity is Severity.WARNING
+    assert over.cause.endswith("does not agree with the targets")
+    nowhere = replace(facts, sites=(), output=replace(facts.output, site=None))
+    assert not list(findings(output_bias_prior, nowhere))
+    nowhere = replace(nowhere, said=Stage.TRAINED)
+    (found,) = findings(output_bias_prior, nowhere)
+    assert found.severity is Severity.WARNING
+
+
+def test_a_far_start_is_a_warning_after_its_first_steps_too():
+    facts = survey(Stage.TRAINED, loss=9, shifted=1, zero=9, constant=1)
+    (found,) = findings(output_bias_prior, facts)
+    assert found.severity is Severity.WARNING
+
+
+def test_classes_that_do_not_occur_are_left_out_of_the_advice():
+    facts = survey(shift=(0.5, -0.5, -30), loss=9, shifted=1, zero=9, constant=1)
+    seen = replace(facts.output, mean_target=np.array([0.4, 0.6, 0.0]))
+    (found,) = findings(output_bias_prior, replace(facts, output=seen))
+    assert "at the 2 units of 3 that the targets name (+0.5 at unit 0)" in (
+        found.remedy.advice
+    )
 
 
 @pytest.mark.parametrize(("gain", "leans"), [(0.31, True), (0.29, False)])

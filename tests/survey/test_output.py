@@ -287,3 +287,9 @@ def test_a_learned_loss_keeps_its_gradients():
         None, torch.zeros(N), SKEWED, lambda z, y: functional.mse_loss(z * scale, y)
     )
     assert scale.grad is None
+
+
+def test_a_class_that_never_occurs_does_not_send_the_others_up():
+    facts = measured(None, torch.zeros(N, K + 1), CLASSES, ce)
+    assert facts.shift[:K] == pytest.approx(centred(np.log(SHARES)), abs=1e-3)
+    assert facts.shift[K] < -8

@@ -107,20 +107,36 @@ def _facts(
     chance = max(curve.chance(shift), zero.chance(best))
     if not all(map(isfinite, (here, shifted, origin, constant, chance))):
         raise _NotMeasuredError("the loss or its gradient is not finite")
+    target = _mean_target(leaves, outputs, head.output_axis, units)
     return Output(
         site=head.site,
         loss=here,
         shifted=shifted,
         zero=origin,
         constant=constant,
-        shift=shift.double().cpu().numpy(),
-        best=best.double().cpu().numpy(),
+        shift=_centred(curve, shift, target),
+        best=_centred(zero, best, target),
         mean_output=_per_unit(outputs, head.output_axis),
-        mean_target=_mean_target(leaves, outputs, head.output_axis, units),
+        mean_target=target,
         samples=kept,
         chance=chance,
         floor=zero.floor(),
     )
+
+
+def _centred(curve: Curve, shift: Tensor, target: Any) -> Any:
+    """Return a shift; its mean over the units in the targets is 0 where it is free.
+
+    Softmax does not see what all its units share, so that a class that never occurs,
+    whose best shift is -infinity, would send all others up.
+    """
+    values = shift.double().cpu().numpy()
+    if target is None or not len(target) == len(values) > 1:
+        return values
+    moved = curve.height(shift + 1 + shift.abs().max())
+    if not isclose(moved, curve.height(shift), rel_tol=1e-9):
+        return values
+    return values - values[target != 0].mean() if target.any() else values
 
 
 def _no_order(targets: list[Tensor]) -> None:
