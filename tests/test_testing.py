@@ -75,7 +75,19 @@ def test_a_rule_with_a_number_that_is_no_evidence(message):
         check_rule(with_judge(judge), **CASES)
 
 
-@pytest.mark.parametrize("message", ["z > 0 in {n}", "fc2 reads 0.weight", "in (0, 1)"])
+def test_an_advice_with_a_number_that_is_no_evidence():
+    def judge(survey):
+        if broken(survey):
+            advice = Remedy(advice="Keep 37 units.")
+            yield replace(finding("{n}", n=3), remedy=advice)
+
+    with pytest.raises(AssertionError, match=r"no evidence: \['37'\]"):
+        check_rule(with_judge(judge), **CASES)
+
+
+@pytest.mark.parametrize(
+    "message", ["z > 0 in {n}", "fc2 reads 0.weight", "in (0, 1)", "with b = 0."]
+)
 def test_names_and_formulas_are_no_numbers(message):
     def judge(survey):
         if broken(survey):

@@ -2,12 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from string import Formatter
 from typing import Any
 
-from plumbob.types import Finding, Needs, Rule, Severity, Survey
+from plumbob.types import Finding, Needs, Proof, Rule, Severity, Survey
 
 Judge = Callable[..., Iterator[Finding]]
 
@@ -65,6 +65,30 @@ def findings(rule: Rule, survey: Survey, **thresholds: Any) -> Iterator[Finding]
         )
 
 
+def modules(parameters: Iterable[str], most: int = 4) -> str:
+    """Return the modules of parameters, for a template: "fc1, fc2 and 3 more"."""
+    names = list(dict.fromkeys(p.rpartition(".")[0] or p for p in parameters))
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) + more).replace("{", "{{").replace("}", "}}")
+
+
+def proved(survey: Survey, proofs: Sequence[Proof]) -> dict[str, int | float]:
+    """Return the numbers of proofs about rows of one parameter, as far as known.
+
+    elements: how many values; largest: the largest size among all the parameter's;
+    error: the largest of the proofs' tests.
+    """
+    numbers: dict[str, int | float] = {
+        "elements": sum(high - low for low, high in (p.rows for p in proofs))
+    }
+    if tensor := survey.tensors.get(proofs[0].parameter):
+        numbers["largest"] = max(abs(tensor.low), abs(tensor.high))
+    errors = [p.error for p in proofs if p.error is not None]
+    if len(errors) == len(proofs):
+        numbers["error"] = max(errors)
+    return numbers
+
+
 def sections(docstring: str | None) -> dict[str, str]:
     """Split a Google-style docstring: {"": first sentence(s), "Why": ..., ...}."""
     parts: dict[str, str] = {}
@@ -79,7 +103,11 @@ def sections(docstring: str | None) -> dict[str, str]:
 
 
 class _Numbers(Formatter):
-    """`str.format` over evidence: four significant digits unless a form is given."""
+    """`str.format` over evidence: four significant digits unless a form is given.
+
+    The form `one|many` gives the word that goes with the number: "{n} {n:unit|units}
+    {n:is|are} dead" with n = 1 is "1 unit is dead".
+    """
 
     def __init__(self, evidence: Mapping[str, int | float]) -> None:
         self.evidence = evidence
@@ -88,6 +116,9 @@ class _Numbers(Formatter):
         return self.vformat(template, (), self.evidence)
 
     def format_field(self, value: Any, format_spec: str) -> str:
+        if "|" in format_spec:
+            one, many = format_spec.split("|")
+            return one if value == 1 else many
         if isinstance(value, float) and not format_spec:
             whole = value.is_integer() and abs(value) < 1e15
             format_spec = ",.0f" if whole else ".4g"

@@ -31,7 +31,7 @@ SECTIONS = (
 )
 # 0 and 1 belong to formulas ("z > 0"); other numbers are measured, or the section
 # Evidence defines them ("a 95 % interval").
-_NUMBER = re.compile(r"(?<![\w.])(?![01](?![\w.]))\d(?:[\d.,]*\d)?")
+_NUMBER = re.compile(r"(?<![\w.])(?![01](?!\w|\.\w))\d(?:[\d.,]*\d)?")
 
 
 def check_rule(
@@ -131,7 +131,7 @@ def _bytes(tensor: torch.Tensor) -> bytes:
 
 
 def _loose_numbers(rule: Rule, finding: Finding, survey: Survey) -> list[str]:
-    text = f"{finding.message} {finding.cause}"
+    text = f"{finding.message} {finding.cause} {finding.remedy.advice}"
     literal = "".join(part[0] for part in Formatter().parse(text))
     for name in {site.name for site in survey.sites} | set(survey.tensors):
         literal = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w.])", "", literal)

@@ -52,4 +52,4 @@ def test_both_sides_are_counted_once():
     survey = rows_of(twin=np.arange(4), norm=ones(4, 2), outgoing=ones(4, 1))
     (found,) = judged(survey)
     assert found.evidence["unused"] == 2
-    assert "1 are read by zero weights only, 2 have a zero row" in found.cause
+    assert "1 is read by zero weights only, 2 have a zero row" in found.cause

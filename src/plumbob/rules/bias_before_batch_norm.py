@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Proof, Remedy, Safety, Severity, Survey
+from plumbob.rule import proved, rule
+from plumbob.types import Finding, Needs, Remedy, Safety, Severity, Survey
 
 
 @rule(
@@ -57,9 +57,10 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             site=proof.parameter,
             units=tuple(range(*proof.rows)),
-            message="nothing in training sees the {elements} elements of this bias",
+            message="nothing in training sees the {elements} "
+            "{elements:element|elements} of this bias",
             cause="batch norm subtracts the batch's mean, and the bias with it",
-            evidence=_evidence(survey, proof),
+            evidence=proved(survey, [proof]),
             remedy=Remedy(
                 advice="Build this layer with bias=False; in a trained model subtract "
                 "the bias from the norm's running mean.",
@@ -67,12 +68,3 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
             ),
             steps=proof.steps,
         )
-
-
-def _evidence(survey: Survey, proof: Proof) -> dict[str, int | float]:
-    evidence: dict[str, int | float] = {"elements": proof.rows[1] - proof.rows[0]}
-    if (tensor := survey.tensors.get(proof.parameter)) is not None:
-        evidence["largest"] = max(abs(tensor.low), abs(tensor.high))
-    if proof.error is not None:
-        evidence["error"] = proof.error
-    return evidence

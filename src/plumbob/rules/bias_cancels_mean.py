@@ -85,8 +85,9 @@ def bias_cancels_mean(
         yield Finding(
             site=site.name,
             units=tuple(int(i) for i in np.flatnonzero(found)),
-            message="the biases of {cancelling} of {units} units mostly cancel the "
-            "mean of the input: {cancelled:.0%} of unit {unit}'s (b = {b}, w.mu = "
+            message="the {cancelling:bias|biases} of {cancelling} of {units} "
+            "{units:unit|units} mostly {cancelling:cancels|cancel} the mean of the "
+            "input: {cancelled:.0%} of unit {unit}'s (b = {b}, w.mu = "
             "{shift}, E[z] = {beta})",
             cause="x is not centred (w.mu is {kappa:.3g} times sd[z]); no threshold, "
             "class prior or target offset asks for a bias of this size",

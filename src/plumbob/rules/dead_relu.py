@@ -174,14 +174,16 @@ def _finding(
             "(unit {unit}: {balanced}).",
         ),
         "by_bias": (
-            "the bias: {by_bias} of them fire without it (unit {unit}: b = {b}, w.mu = "
+            "the bias: {by_bias} of them {by_bias:fires|fire} without it (unit "
+            "{unit}: b = {b}, w.mu = "
             "{shift}, so E[z] = {beta} where sd[z] = {sd})",
             "Set each of these biases to -w.mu, where about half of the inputs fire "
             "(unit {unit}: {balanced}), and find what threw them out: their "
             "initial value or the learning rate.",
         ),
         "by_weights": (
-            "w.mu: {by_weights} of them stay off without any bias, because the input "
+            "w.mu: {by_weights} of them {by_weights:stays|stay} off without any bias, "
+            "because the input "
             "is not centred (unit {unit}: w.mu = {shift}, b = {b}, sd[z] = {sd})",
             ("Subtract the mean of the input" if site.reads_input else "Centre x")
             + ", or start these biases at -w.mu (unit {unit}: {balanced}).",
@@ -190,7 +192,8 @@ def _finding(
     return Finding(
         site=site.name,
         units=tuple(int(unit) for unit in np.flatnonzero(dead)),
-        message="{dead} of {units} units never fire on {samples} samples ({sure:.0%} "
+        message="{dead} of {units} {units:unit|units} never {dead:fires|fire} on "
+        "{samples} {samples:sample|samples} ({sure:.0%} "
         "sure: each on fewer than {fires_at_most:.1%} of all inputs)",
         cause=cause,
         evidence=evidence

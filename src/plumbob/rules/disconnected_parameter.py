@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import rule
+from plumbob.rule import modules, rule
 from plumbob.types import Finding, Needs, Remedy, Severity, Site, Survey
 
 
@@ -126,12 +126,10 @@ def _finding(
     advice: str,
 ) -> Finding:
     last = [s.name for s in survey.sites if {s.weight, s.bias} & set(names)]
-    modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
-    more = f" and {len(modules) - 4} more" if len(modules) > 4 else ""
     return Finding(
         site=last[-1] if last else names[0],
-        message="{parameters} of {of} trainable parameters have no path to the loss: "
-        + (", ".join(modules[:4]) + more).replace("{", "{{").replace("}", "}}"),
+        message="{parameters} of {of} trainable {of:parameter|parameters} "
+        "{parameters:has|have} no path to the loss: " + modules(names),
         cause=cause,
         evidence={"parameters": len(names), "of": of},
         remedy=Remedy(advice=advice),

@@ -84,10 +84,11 @@ def duplicate_units(
         yield Finding(
             site=site.name,
             units=tuple(int(j) for j in np.flatnonzero(copies)),
-            message="{copies} of {units} units repeat {sets} others bit for bit",
+            message="{copies} of {units} units {copies:repeats|repeat} {sets} "
+            "{sets:other|others} bit for bit",
             cause="equal rows and biases, as copying leaves them"
             + (
-                "; {bound} are read by equal weights too and will never part"
+                "; {bound} {bound:is|are} read by equal weights too and will never part"
                 if bound
                 else ""
             ),

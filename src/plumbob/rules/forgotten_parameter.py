@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import rule
+from plumbob.rule import modules, rule
 from plumbob.types import Finding, Needs, Remedy, Severity, Stage, Survey
 
 
@@ -71,13 +71,11 @@ def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
     )
     initial = any(site.stage is Stage.INIT for site in left)
     vectors = all(len(survey.tensors[name].shape) < 2 for name in lost)
-    modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in lost))
-    more = f" and {len(modules) - 4} more" if len(modules) > 4 else ""
     yield Finding(
         site=left[-1].name if left else lost[0],
-        message="{parameters} of {of} trainable parameters ({values} numbers) are in "
-        "no group of the optimiser: "
-        + (", ".join(modules[:4]) + more).replace("{", "{{").replace("}", "}}"),
+        message="{parameters} of {of} trainable {of:parameter|parameters} ({values} "
+        "{values:number|numbers}) {parameters:is|are} in no group of the optimiser: "
+        + modules(lost),
         cause="they are biases and scales only"
         if vectors
         else "they are left out while their neighbours are held"

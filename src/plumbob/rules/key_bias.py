@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import rule
+from plumbob.rule import proved, rule
 from plumbob.types import Finding, Needs, Proof, Remedy, Safety, Severity, Survey
 
 
@@ -55,20 +55,14 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
         units = tuple(j for p in proofs for j in range(*p.rows))
         tensor = survey.tensors.get(parameter)
         count = tensor.count if tensor else len(units)
-        evidence: dict[str, int | float] = {"elements": len(units), "count": count}
-        if tensor:
-            evidence["largest"] = max(abs(tensor.low), abs(tensor.high))
-        errors = [p.error for p in proofs if p.error is not None]
-        if len(errors) == len(proofs):
-            evidence["error"] = max(errors)
         yield Finding(
             site=parameter,
             units=units,
-            message="{elements} of the {count} elements of this bias are key biases, "
-            "which nothing sees",
+            message="{elements} of the {count} {count:element|elements} of this bias "
+            "{elements:is a key bias|are key biases}, which nothing sees",
             cause="a key bias adds the same number to the scores of all keys, and the "
             "softmax over keys removes it",
-            evidence=evidence,
+            evidence=proved(survey, proofs) | {"count": count},
             remedy=Remedy(
                 advice="Build the key projection without a bias; keep the query bias.",
                 safety=Safety.EXACT if exact else Safety.MANUAL,

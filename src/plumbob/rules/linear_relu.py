@@ -116,7 +116,9 @@ def _finding(
     return Finding(
         site=site.name,
         units=tuple(int(unit) for unit in np.flatnonzero(always)),
-        message="{linear} of {units} units fire on every one of {samples} samples, so "
+        message="{linear} of {units} {units:unit|units} {linear:fires|fire} on every "
+        "one "
+        "of {samples} samples, so "
         + (
             "the network is one affine map on these data"
             if affine
@@ -124,7 +126,8 @@ def _finding(
         ),
         cause=f"the bias: {{by_bias}} of them would rest without it {numbers}"
         if mainly_bias
-        else "w.mu: {by_weights} of them stay on without any bias, because the input "
+        else "w.mu: {by_weights} of them {by_weights:stays|stay} on without any bias, "
+        "because the input "
         f"is not centred {numbers}",
         evidence={
             "linear": int(always.sum()),

@@ -127,7 +127,8 @@ def saturated_unit(
             site=site.name,
             units=tuple(int(i) for i in np.flatnonzero(saturated)),
             message="{share:.0%} of the layer's values lie where the slope is below "
-            "{flat:.0%} of the steepest ({saturated} of {units} units mostly there, "
+            "{flat:.0%} of the steepest ({saturated} of {units} {units:unit|units} "
+            "mostly there, "
             "{stuck} on one side only)",
             cause=cause,
             evidence=evidence,
@@ -142,7 +143,8 @@ def _why(
     """Return cause, advice, and whether the size of the input alone explains it."""
     if offset and bias:
         return (
-            "the bias: it moves {by_bias} units out (unit {unit}: b = {b}, w.mu = "
+            "the bias: it moves {by_bias} {by_bias:unit|units} out (unit {unit}: b = "
+            "{b}, w.mu = "
             "{shift}, E[z] = {beta}, sd[z] = {sd})",
             "Bring these biases to -w.mu (unit {unit}: {balanced}).",
             False,

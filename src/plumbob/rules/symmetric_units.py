@@ -73,7 +73,7 @@ def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Fin
             site=site.name,
             units=tuple(int(j) for j in np.flatnonzero(units == sizes.argmax())),
             message="{alike} of {units} units are one and the same unit ({share:.0%}; "
-            "{distinct} distinct units in all)",
+            "{distinct} distinct {distinct:unit|units} in all)",
             cause="rows and biases are equal bit for bit"
             + (
                 ", and so are the weights that read them: their gradients are equal too"

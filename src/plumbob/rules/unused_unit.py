@@ -67,9 +67,19 @@ def unused_unit(survey: Survey, *, share_above: float = 0.9) -> Iterator[Finding
         yield Finding(
             site=site.name,
             units=tuple(int(j) for j in np.flatnonzero(unused)),
-            message="{unused} of {units} units do nothing ({share:.1%})",
-            cause="{unread} are read by zero weights only, {constant} have a zero row "
-            "and so the same z = b for every input",
+            message="{unused} of {units} units {unused:does|do} nothing ({share:.1%})",
+            cause=", ".join(
+                told
+                for some, told in (
+                    (unread, "{unread} {unread:is|are} read by zero weights only"),
+                    (
+                        constant,
+                        "{constant} {constant:has|have} a zero row and so z = b",
+                    ),
+                )
+                if some.any()
+            )
+            + (" for every input" if constant.any() else ""),
             evidence={
                 "unused": int(unused.sum()),
                 "units": site.out,
