@@ -123,7 +123,7 @@ def test_a_mode_that_cannot_run_costs_only_its_own_graph():
 
 def test_a_model_with_quantised_parts_is_measured_but_for_these():
     model = nn.Sequential(nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(24, 3))
-    with pytest.warns(Warning):  # torch says that it will drop this one day
+    with pytest.warns((DeprecationWarning, UserWarning), match="deprecated"):
         module = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
     survey = measure(module, X[:, None])
     assert [site.name for site in survey.sites] == ["0"]
@@ -155,3 +155,30 @@ class Spreads(nn.Module):
 def test_a_sparse_input():
     survey = measure(Spreads(), (X, torch.eye(64).to_sparse()))
     assert survey.readings["fc"].samples == 64
+
+
+def test_progress_counts_the_batches():
+    lines = []
+    measure(mlp(8, 4, 3), [X] * 3, progress=lines.append)
+    assert lines[1:4] == [
+        f"measuring {'█' * n}{'░' * (20 - n)} batch {i} of 3"
+        for i, n in ((1, 6), (2, 13), (3, 20))
+    ]
+
+
+def test_the_mode_that_fails_is_told():
+    model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).eval()
+    survey = measure(model, X[:1])
+    assert "training" in " ".join(k for k in survey.unseen if "graph" in k)
+    assert Needs.GRAPH in survey.known
+
+
+def test_what_cannot_be_traced_costs_nothing_else(monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("by chance")
+
+    monkeypatch.setattr("plumbob.survey.measure.sites", broken)
+    survey = measure(mlp(8, 4, 3), X)
+    assert "ZeroDivisionError: by chance" in survey.unseen["graph"]
+    assert Needs.ACTIVATIONS in survey.known
+    assert Needs.GRAPH not in survey.known
