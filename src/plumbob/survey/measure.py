@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import chain
+from operator import length_hint
 from typing import Any
 
 import torch
 from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
-from plumbob.survey.batches import Batch, batches
+from plumbob.survey.batches import LIMIT, Batch, batches
 from plumbob.survey.guard import same_random
 from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.output import output_facts
@@ -71,7 +72,8 @@ def measure(
             found, proved, why = _structure(model, first)
             unseen |= why
             feed_again = chain([first], feed)
-            probed = _probe(model, feed_again, found, loss, keep, gradients, tell)
+            bar = _bar(_count(data, limit), tell)
+            probed = _probe(model, feed_again, found, loss, keep, gradients, bar)
     tell("weighing the parameters")
     probed_sites = probed.sites if probed else ()
     found = (*found, *(s for s in probed_sites if s not in found))
@@ -181,15 +183,31 @@ def _structure(
     The mode that the model is not in may fail: batch norm cannot train on one sample.
     """
     graphs: dict[bool, Graph] = {}
-    why = ""
+    unseen: dict[str, str] = {}
     for training in (not model.training, model.training):
+        mode = "training" if training else "inference"
         try:
             graphs[training] = _graph(model, batch, training=training)
         except InputError as error:
-            why = str(error)
+            unseen[f"graph in {mode}"] = str(error)
     if (graph := graphs.get(model.training)) is None:
-        return module_sites(model), (), {"graph": why}
-    return sites(model, graph), proofs(model, graphs.get(True), graphs.get(False)), {}
+        return module_sites(model), (), {"graph": " ".join(unseen.values())}
+    # The model runs: what fails from here on is our reading of it, which must cost
+    # neither the weights nor the activations their verdict.
+    try:
+        found = sites(model, graph)
+    except Exception as error:
+        return module_sites(model), (), {"graph": _ours(error)}
+    try:
+        return found, proofs(model, graphs.get(True), graphs.get(False)), unseen
+    except Exception as error:
+        return found, (), {"graph": _ours(error)}
+
+
+def _ours(error: Exception) -> str:
+    return (
+        f"plumbob could not follow it: {type(error).__name__}: {error}; please report"
+    )
 
 
 def _graph(model: nn.Module, batch: Batch, *, training: bool) -> Graph:
@@ -213,7 +231,7 @@ def _probe(
     loss: Callable[..., Any] | None,
     keep: int,
     gradients: bool,
-    tell: Callable[[str], None],
+    on_batch: Callable[[int], None],
 ) -> Probed | None:
     if any(p.is_meta for p in model.parameters()):
         return None
@@ -224,8 +242,23 @@ def _probe(
         loss=loss,
         keep=keep,
         gradients=gradients,
-        on_batch=lambda count: tell(f"measuring batch {count}"),
+        on_batch=on_batch,
     )
+
+
+def _count(data: Any, limit: int | None) -> int:
+    """Return how many batches are to come, at most."""
+    if isinstance(data, torch.Tensor | tuple | Mapping):
+        return 1
+    return max(1, min(limit or LIMIT, length_hint(data, LIMIT)))
+
+
+def _bar(total: int, tell: Callable[[str], None]) -> Callable[[int], None]:
+    def draw(count: int) -> None:
+        done = 20 * min(count, total) // total
+        tell(f"measuring {'█' * done}{'░' * (20 - done)} batch {count} of {total}")
+
+    return draw
 
 
 def _output(
