@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from enum import Enum
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,9 +25,17 @@ cli = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Say what leans in a network's weights and biases, why, and what to do.",
     epilog="Exit status: 0 clean, 1 findings, 2 bad use, an error or a crashed rule.",
 )
+
+
+@cli.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="The version.")] = False,
+) -> None:
+    """Say what leans in a network's weights and biases, why, and what to do."""
+    if version:
+        typer.echo(metadata.version("plumbob"))
 
 
 class Format(str, Enum):
@@ -197,7 +205,9 @@ def look(
         view = view[site] if unit is None else view[site, unit]
     typer.echo(str(view))
     if labels is not None:
-        typer.echo(_interval(view, labels))
+        from plumbob.report.view import labelled
+
+        typer.echo(labelled(view, labels))
     return 0
 
 
@@ -333,24 +343,6 @@ def _progress() -> Generator[Callable[[str], None] | None, None, None]:
     finally:
         if shown:
             step("")
-
-
-def _interval(view: object, labels: str) -> str:
-    """Return the interval of biases that give a unit's inputs these labels.
-
-    Raises:
-        InputError: it is no unit that is looked at, or these are no labels.
-    """
-    from plumbob.report.view import UnitView
-
-    if not isinstance(view, UnitView):
-        raise InputError("--labels goes with a SITE and a UNIT: they label its inputs")
-    if set(labels) - set("01, "):
-        raise InputError(f"expected labels such as 0,0,0,1, got {labels!r}")
-    found = view.interval([int(label) for label in labels.split(",")])
-    if found is None:
-        return f"no bias gives the labels {labels}: the weights are in the way"
-    return f"the labels {labels} hold for b in [{found[0]:g}, {found[1]:g})"
 
 
 def _tell(report: "Report", form: Format, output: Path | None) -> None:

@@ -131,7 +131,8 @@ class View:
     def __getitem__(self, key: tuple[str, int]) -> UnitView: ...
     def __getitem__(self, key: str | tuple[str, int]) -> SiteView | UnitView:
         if isinstance(key, tuple):
-            return self[key[0]][key[1]]
+            name, unit = key
+            return self[name][unit]
         for site in self.survey.sites:
             if site.name == key:
                 reading = self.survey.readings.get(key, Reading())
@@ -223,3 +224,19 @@ def _importance(site: Site, reading: Reading) -> Float[Any, "out in"] | None:
         return None
     taps = w.reshape(len(w), len(sd), -1)
     return np.sqrt((taps**2).sum(axis=2)) * sd
+
+
+def labelled(view: object, labels: str) -> str:
+    """Say which biases of a unit give its inputs labels such as "0,0,0,1".
+
+    Raises:
+        InputError: it is no unit that is looked at, or these are no labels.
+    """
+    if not isinstance(view, UnitView):
+        raise InputError("--labels goes with a SITE and a UNIT: they label its inputs")
+    if not labels or set(labels) - set("01,"):
+        raise InputError(f"expected labels such as 0,0,0,1, got {labels!r}")
+    found = view.interval([int(label) for label in labels.split(",")])
+    if found is None:
+        return f"no bias gives the labels {labels}: the weights are in the way"
+    return f"the labels {labels} hold for b in [{found[0]:g}, {found[1]:g})"
