@@ -1,11 +1,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
+import torch
+from torch import nn
 
+import plumbob
 from hand import moments
+from nets import mlp, seeded
 from plumbob.rule import findings
 from plumbob.rules.non_finite_gradient import non_finite_gradient
-from plumbob.types import Gradient, Needs, Reading, Site, Survey
+from plumbob.types import Gradient, Needs, Reading, Severity, Site, Survey
 
 NAMES = ("first", "second", "third")
 
@@ -56,3 +61,68 @@ def test_a_parameter_of_no_site_is_named():
     )
     (found,) = findings(non_finite_gradient, only)
     assert found.site == "scale"
+
+
+X = torch.randn(64, 4, generator=seeded())
+Y = torch.randn(64, 2, generator=seeded(1))
+HOLE = X.clone().index_put_((torch.tensor(3), torch.tensor(2)), torch.tensor(np.nan))
+
+
+class Log(nn.Module):
+    def forward(self, x):
+        return x.log()
+
+
+def log_between():
+    return nn.Sequential(nn.Linear(4, 8), Log(), nn.Linear(8, 2))
+
+
+def checked(model=None, x=X, **options):
+    (found,) = plumbob.check(model or mlp(4, 8, 2), x, **options).findings
+    assert found.code == "PB403"
+    return found
+
+
+@pytest.mark.parametrize("loss", [None, nn.MSELoss()])
+def test_a_hole_in_the_data_with_a_loss_or_without(loss):
+    found = checked(x=HOLE, loss=loss, targets=None if loss is None else Y)
+    assert found.site == "0"
+    assert found.severity is Severity.ERROR
+    assert found.units == tuple(range(8))
+    assert "the data" in found.cause
+    assert "(1 value in 1 feature)" in found.cause
+    assert found.evidence["broken"] == 8  # one sample, every unit
+    assert found.message.startswith("z holds 8" if loss is None else "the gradients")
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [(X, Y * torch.nan), (X * 1e30, Y)], ids=["targets", "overflow"]
+)
+def test_what_the_loss_makes_is_not_made_going_backward(x, y):
+    found = checked(x=x, targets=y, loss=nn.MSELoss())
+    assert "the loss is not" in found.cause
+    assert "backward" not in found.cause
+    assert found.evidence["broken"] == 0
+
+
+def test_an_operation_between_two_maps():
+    found = checked(log_between(), targets=Y, loss=nn.MSELoss())
+    assert found.site == "2"
+    assert "its x does already" in found.cause
+    assert "between the map before and this one" in found.remedy.advice
+
+
+def test_a_map_that_overflows():
+    model = mlp(4, 8, 2)
+    model[2].weight.data *= 3e38
+    found = checked(model, x=10 * X)
+    assert found.site == "2"
+    assert "its sum overflows" in found.cause
+
+
+def test_what_is_masked_before_the_loss_is_info():
+    survey_ = survey((), nonfinite_z={"second"})
+    (found,) = findings(non_finite_gradient, survey_)
+    assert found.severity is Severity.INFO
+    (found,) = findings(non_finite_gradient, replace(survey_, gradients={}))
+    assert found.severity is Severity.ERROR
