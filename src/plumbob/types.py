@@ -97,8 +97,8 @@ class Site:
     `rows` is the range of the weight parameter that this map uses, in units: the
     whole of it, or a part where a packed parameter is used in slices. `transposed`
     says that the parameter's first axis is the input: a table, a transposed
-    convolution, Hugging Face's Conv1D, `x @ W`. Neighbours are empty where no graph
-    is known.
+    convolution, Hugging Face's Conv1D, `x @ W`. `gates` says that the activation's
+    result multiplies others. Neighbours are empty where no graph is known.
     """
 
     name: str
@@ -120,6 +120,7 @@ class Site:
     reads_input: bool = False
     is_output: bool = False
     ends_residual: bool = False
+    gates: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,7 +318,8 @@ class Survey:
     """Facts about one model, no verdicts.
 
     `unseen` maps what could not be measured (a parameter, a site, or a kind of fact
-    by its name in `Needs` in lower case) to why. `said` is the stage in the user's
+    by its name in `Needs` in lower case) to why. `bends` are the operations of the
+    graph that are not affine and no site's activation. `said` is the stage in the user's
     words, where a site's own may come from evidence.
     """
 
@@ -330,6 +332,7 @@ class Survey:
     optimizer: Optimizer | None = None
     output: Output | None = None
     unseen: Mapping[str, str] = NOTHING
+    bends: tuple[str, ...] = ()
     said: Stage = Stage.UNKNOWN
     about: Mapping[str, str | int | float] = NOTHING
 

@@ -234,9 +234,10 @@ def labelled(view: object, labels: str) -> str:
     """
     if not isinstance(view, UnitView):
         raise InputError("--labels goes with a SITE and a UNIT: they label its inputs")
-    if not labels or set(labels) - set("01,"):
+    words = labels.split(",")
+    if set(words) - {"0", "1"}:
         raise InputError(f"expected labels such as 0,0,0,1, got {labels!r}")
-    found = view.interval([int(label) for label in labels.split(",")])
+    found = view.interval([int(word) for word in words])
     if found is None:
         return f"no bias gives the labels {labels}: the weights are in the way"
     return f"the labels {labels} hold for b in [{found[0]:g}, {found[1]:g})"

@@ -19,7 +19,7 @@ from plumbob.survey.output import output_facts
 from plumbob.survey.probe import Probed, probe
 from plumbob.survey.shift import proofs
 from plumbob.survey.stage import stages
-from plumbob.survey.trace import Graph, export, module_sites, sites
+from plumbob.survey.trace import Graph, export, module_sites, structure
 from plumbob.survey.weights import matrices, weigh
 from plumbob.types import Census, Needs, Output, Proof, Reading, Site, Stage, Survey
 
@@ -62,6 +62,7 @@ def measure(
     if data is None:
         unseen |= dict.fromkeys(("graph", "activations"), "no data given")
         found: tuple[Site, ...] = module_sites(model)
+        bends: tuple[str, ...] = ()
         proved: tuple[Proof, ...] = ()
         probed = None
     else:
@@ -69,7 +70,7 @@ def measure(
         with closing(every) as feed:
             first = next(feed)
             tell("tracing the graph")
-            found, proved, why = _structure(model, first)
+            found, bends, proved, why = _structure(model, first)
             unseen |= why
             feed_again = chain([first], feed)
             bar = _bar(_count(data, limit), tell)
@@ -108,6 +109,7 @@ def measure(
         optimizer=facts,
         output=output,
         unseen=unseen,
+        bends=bends,
         said=said or Stage.UNKNOWN,
         about=about | {"digest": _digest(tensors)},
     )
@@ -177,7 +179,7 @@ def _stage(stage: Stage | str | None) -> Stage | None:
 
 def _structure(
     model: nn.Module, batch: Batch
-) -> tuple[tuple[Site, ...], tuple[Proof, ...], dict[str, str]]:
+) -> tuple[tuple[Site, ...], tuple[str, ...], tuple[Proof, ...], dict[str, str]]:
     """Trace the training and the inference graph; fall back on the modules alone.
 
     The mode that the model is not in may fail: batch norm cannot train on one sample.
@@ -191,17 +193,17 @@ def _structure(
         except InputError as error:
             unseen[f"graph in {mode}"] = str(error)
     if (graph := graphs.get(model.training)) is None:
-        return module_sites(model), (), {"graph": " ".join(unseen.values())}
+        return module_sites(model), (), (), {"graph": " ".join(unseen.values())}
     # The model runs: what fails from here on is our reading of it, which must cost
     # neither the weights nor the activations their verdict.
     try:
-        found = sites(model, graph)
+        found, bends = structure(model, graph)
     except Exception as error:
-        return module_sites(model), (), {"graph": _ours(error)}
+        return module_sites(model), (), (), {"graph": _ours(error)}
     try:
-        return found, proofs(model, graphs.get(True), graphs.get(False)), unseen
+        return found, bends, proofs(model, graphs.get(True), graphs.get(False)), unseen
     except Exception as error:
-        return found, (), {"graph": _ours(error)}
+        return found, bends, (), {"graph": _ours(error)}
 
 
 def _ours(error: Exception) -> str:

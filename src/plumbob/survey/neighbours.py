@@ -1,7 +1,7 @@
 """What comes directly after a map: its norm, its activation, a residual sum."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx
@@ -52,11 +52,15 @@ WRITTEN_OUT: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """What follows a map; None where its result goes several ways."""
+    """What follows a map; None where its result goes several ways.
+
+    `ends` are the operations that make up the activation.
+    """
 
     activation: str | None = None
     norm: str | None = None
     bias: View | None = None
+    ends: frozenset[fx.Node] = field(default=frozenset(), compare=False)
 
 
 def after(node: fx.Node, units: int, known: Mapping[fx.Node, View], n: Norms) -> After:
@@ -67,7 +71,8 @@ def after(node: fx.Node, units: int, known: Mapping[fx.Node, View], n: Norms) ->
     while True:
         readers = _readers(at, n)
         if len(readers) != 1:
-            return After(_written_out(at), norm, bias)
+            name, ends = _written_out(at)
+            return After(name, norm, bias, ends)
         step = readers[0]
         name = op(step)
         if name in NORMS or step in n.scaled:
@@ -75,7 +80,7 @@ def after(node: fx.Node, units: int, known: Mapping[fx.Node, View], n: Norms) ->
                 return After(None, norm, bias)
             norm = NORMS.get(name) or n.scaled[step][1]
         elif name in ACTIVATIONS:
-            return After(ACTIVATIONS[name], norm, bias)
+            return After(ACTIVATIONS[name], norm, bias, frozenset({step}))
         elif name == "add" and set(step.all_input_nodes) & known.keys():
             if norm is None and bias is None:
                 bias = _bias(step, units, known)
@@ -84,7 +89,8 @@ def after(node: fx.Node, units: int, known: Mapping[fx.Node, View], n: Norms) ->
             and step not in n.gains
             and not _drops(step, at)
         ):
-            return After(_written_out(at), norm, bias)
+            name, ends = _written_out(at)
+            return After(name, norm, bias, ends)
         at = step
 
 
@@ -122,8 +128,8 @@ def _bias(step: fx.Node, units: int, known: Mapping[fx.Node, View]) -> View | No
     return known[other] if [n for n in shape(other) if n != 1] == [units] else None
 
 
-def _written_out(x: fx.Node) -> str | None:
-    """Name the activation that several pointwise operations on x amount to."""
+def _written_out(x: fx.Node) -> tuple[str | None, frozenset[fx.Node]]:
+    """Return the activation that pointwise operations on x amount to, and these."""
     inside = [x]
     at = x.next
     while at.op == "call_function" and len(inside) < 16:
@@ -133,9 +139,9 @@ def _written_out(x: fx.Node) -> str | None:
             own = set(inside)
             closed = all(set(n.users) <= own for n in inside[:-1])
             if closed and (name := _named(inside)):
-                return name
+                return name, frozenset(inside[1:])
         at = at.next
-    return None
+    return None, frozenset()
 
 
 def _named(steps: list[fx.Node]) -> str | None:

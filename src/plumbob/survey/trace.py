@@ -1,10 +1,11 @@
 """From a model to its graph, its affine maps and their neighbours."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import fx, nn
 
 from plumbob.survey.affine import Affine, affine, is_map
+from plumbob.survey.bends import bends, gates
 from plumbob.survey.graph import Graph as Graph
 from plumbob.survey.graph import canonical as canonical
 from plumbob.survey.graph import export as export
@@ -33,9 +34,23 @@ class _Use:
     is_output: bool = False
     ends_residual: bool = False
 
+    def activation(self) -> After:
+        """Return what follows the map, where all uses agree."""
+        if len(set(self.after)) != 1:
+            return After()
+        ends = frozenset[fx.Node]().union(*(after.ends for after in self.after))
+        return replace(self.after[0], ends=ends)
+
 
 def sites(model: nn.Module, graph: Graph) -> tuple[Site, ...]:
-    """Return the affine maps, tables and norms of a graph in execution order.
+    """Return the affine maps, tables and norms of a graph in execution order."""
+    return structure(model, graph)[0]
+
+
+def structure(
+    model: nn.Module, graph: Graph
+) -> tuple[tuple[Site, ...], tuple[str, ...]]:
+    """Return the sites of a graph in execution order, and what bends besides.
 
     Norms let units through: `feeds` and `fed_by` of a map skip them, while a norm's
     own name the maps around it. A site that is used several times has the neighbours
@@ -46,7 +61,7 @@ def sites(model: nn.Module, graph: Graph) -> tuple[Site, ...]:
     walk = _Walk(model, graph)
     for node in graph.module.graph.nodes:
         walk.step(node)
-    return tuple(walk.site(name) for name in walk.uses)
+    return tuple(walk.site(name) for name in walk.uses), walk.bends()
 
 
 class _Walk:
@@ -174,12 +189,17 @@ class _Walk:
                     carried[name] = None
         return carried
 
+    def bends(self) -> tuple[str, ...]:
+        """Return the operations that bend and are no site's activation."""
+        known = {n for use in self.uses.values() for n in use.activation().ends}
+        return bends(self.graph, self.origins, known)
+
     def site(self, name: str) -> Site:
         use = self.uses[name]
         first = use.maps[0]
         weight = first.weight
         bias = first.bias or use.after[0].bias
-        same = use.after[0] if len(set(use.after)) == 1 else After()
+        same = use.activation()
         cut = weight.cut
         out_axis = -1 if first.kind == "norm" else first.transposed
         return Site(
@@ -201,4 +221,5 @@ class _Walk:
             reads_input=use.reads_input,
             is_output=use.is_output,
             ends_residual=use.ends_residual,
+            gates=gates(same.ends, self.origins),
         )
