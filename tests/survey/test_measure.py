@@ -177,7 +177,7 @@ def test_what_cannot_be_traced_costs_nothing_else(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("by chance")
 
-    monkeypatch.setattr("plumbob.survey.measure.sites", broken)
+    monkeypatch.setattr("plumbob.survey.measure.structure", broken)
     survey = measure(mlp(8, 4, 3), X)
     assert "ZeroDivisionError: by chance" in survey.unseen["graph"]
     assert Needs.ACTIVATIONS in survey.known
