@@ -11,7 +11,16 @@ from plumbob.rule import findings
 from plumbob.rules.decayed_unit import decayed_unit
 from plumbob.settings import Settings
 from plumbob.survey.weights import weigh
-from plumbob.types import Feed, Needs, Reading, Severity, Site, Stage
+from plumbob.types import (
+    Feed,
+    Group,
+    Needs,
+    Optimizer,
+    Reading,
+    Severity,
+    Site,
+    Stage,
+)
 
 
 def judged(survey):
@@ -31,7 +40,8 @@ def layer(row, reader, units=20, small=1, **site):
     )
 
 
-LIMIT = 1 / 32
+RMS = (19 / 20) ** 0.5  # of 19 units of size 1 and one of nearly 0, to 1e-4
+LIMIT = RMS / 32
 
 
 @pytest.mark.parametrize(
@@ -64,6 +74,47 @@ def test_the_scale_of_the_layer_is_free(scale):
 def test_severity_follows_the_share(small, severity):
     (found,) = judged(layer(1e-3, 1e-3, units=40 if small > 20 else 20, small=small))
     assert found.severity is severity
+
+
+@pytest.mark.parametrize("alive", [1, 2, 3, 6])
+def test_as_long_as_one_unit_lives(alive):
+    (found,) = judged(layer(1e-3, 1e-3, units=64, small=64 - alive))
+    assert found.severity is Severity.WARNING
+    assert found.evidence["decayed"] == 64 - alive
+    assert found.evidence["row_size"] == pytest.approx((alive / 64) ** 0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(("size", "fires"), [(100, False), (255, False), (300, True)])
+def test_an_outlier_makes_no_decay_of_the_others(size, fires):
+    assert bool(judged(layer(1 / size, 1 / size, units=64, small=63))) == fires
+
+
+@pytest.mark.parametrize(
+    ("groups", "decay", "cause", "advice"),
+    [
+        (None, None, "as under a weight decay", "lower"),
+        ([(0.1, "fc1.weight")], 0.1, "the weight decay of 0.1", "lower"),
+        ([(0.0, "fc1.weight"), (0.2, "fc2.weight")], 0.2, "decay of 0.2", "lower"),
+        ([(0.0, "fc1.weight", "fc2.weight"), (0.5, "?")], 0.0, "does not", "narrower"),
+        ([(0.5, "?")], 0.0, "an earlier one", "narrower"),
+    ],
+)
+def test_the_optimiser_is_blamed_only_if_it_decays_them(groups, decay, cause, advice):
+    survey = layer(1e-3, 1e-3, feeds=(Feed(site="fc2", repeat=1),))
+    reader = Site(name="fc2", kind="linear", out=2, fan_in=20, weight="fc2.weight")
+    optimizer = groups and Optimizer(
+        name="SGD",
+        steps=9,
+        groups=tuple(
+            Group(parameters=tuple(names), lr=0.1, weight_decay=d)
+            for d, *names in groups
+        ),
+    )
+    survey = replace(survey, sites=(*survey.sites, reader), optimizer=optimizer)
+    (found,) = judged(survey)
+    assert found.evidence.get("weight_decay") == decay
+    assert cause in found.cause
+    assert advice in found.remedy.advice
 
 
 def test_not_at_stage_init_and_not_without_a_graph():

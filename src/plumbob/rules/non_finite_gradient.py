@@ -64,7 +64,7 @@ def non_finite_gradient(survey: Survey) -> Iterator[Finding]:
     behind = [s for s in survey.sites if spoilt.keys() & {s.weight, s.bias}]
     place = first or (behind[-1] if behind else None)
     numbers = _numbers(first, survey)
-    whole = isfinite(survey.about.get("loss", 0.0))  # pyright: ignore
+    whole = isfinite(survey.about.get("loss", 0.0))  # pyright: ignore[reportArgumentType]
     cause, advice = _began(first, numbers, whole)
     yield Finding(
         site=place.name if place else next(iter(spoilt)),
