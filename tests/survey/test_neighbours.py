@@ -64,3 +64,45 @@ def test_behind_a_batch_norm_the_input_is_not_read_as_it_comes(affine):
     model = nn.Sequential(nn.BatchNorm1d(3, affine=affine), nn.Linear(3, 2))
     _, found = traced(model, torch.randn(5, 3))
     assert not found["1"].reads_input
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x > 0,
+        lambda x: 1 - (x > 0).float(),
+        lambda x: torch.where(x > 0, x, torch.ones_like(x)).long(),
+    ],
+)
+def test_a_comparison_is_no_activation(function):
+    model = nn.Sequential(nn.Linear(3, 4))
+    model.forward = lambda x: function(model[0](x))
+    _, found = traced(model, torch.randn(5, 3))
+    assert found["0"].activation is None
+
+
+class Offset(nn.Module):
+    def __init__(self, shape, function, bias=True):
+        super().__init__()
+        self.fc, self.norm = nn.Linear(3, 4, bias=bias), nn.LayerNorm(4)
+        self.b, self.function = nn.Parameter(torch.ones(shape)), function
+
+    def forward(self, x):
+        return self.function(self, self.fc(x))
+
+
+@pytest.mark.parametrize(
+    ("shape", "bias", "known"),
+    [(4, True, (None, "fc.bias")), (1, False, (None, None)), (4, False, ("relu", "b"))],
+)
+def test_only_the_bias_may_lie_between_a_map_and_its_activation(shape, bias, known):
+    model = Offset(shape, lambda m, z: (z + m.b).relu(), bias)
+    _, found = traced(model, torch.randn(5, 3))
+    assert (found["fc"].activation, found["fc"].bias) == known
+
+
+def test_a_norm_is_found_behind_positions():
+    model = Offset((5, 4), lambda m, z: m.norm(z + m.b).relu())
+    _, found = traced(model, torch.randn(2, 5, 3))
+    assert (found["fc"].norm, found["fc"].activation) == ("layer-norm", None)
+    assert found["norm"].activation == "relu"

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 from torch.nn import functional
 
-from plumbob.survey.affine import CONVOLUTIONS
+from plumbob.survey.affine import CONVOLUTIONS, Affine
 from plumbob.survey.affine import PRODUCTS as MATRICES
 from plumbob.survey.graph import Graph
 from plumbob.survey.norms import Norms
@@ -24,6 +24,7 @@ from plumbob.survey.ops import (
     SHAPE,
     op,
     shape,
+    value,
 )
 from plumbob.survey.views import View
 
@@ -59,39 +60,50 @@ class After:
 
     activation: str | None = None
     norm: str | None = None
-    bias: View | None = None
+    bias: View | None = field(default=None, compare=False)
     ends: frozenset[fx.Node] = field(default=frozenset(), compare=False)
 
 
-def after(node: fx.Node, units: int, known: Mapping[fx.Node, View], n: Norms) -> After:
-    """Follow the only reader of a map as long as it leaves units as they are."""
+def after(use: Affine, known: Mapping[fx.Node, View], n: Norms) -> After:
+    """Follow the only reader of a map as long as it leaves units as they are.
+
+    Where a parameter is added that is not the map's only bias, the activation is of
+    another number than z and is left out.
+    """
     norm: str | None = None
-    bias: View | None = None
-    at = node
+    bias = use.bias
+    moved = False
+    at = use.node
     while True:
         readers = _readers(at, n)
-        if len(readers) != 1:
-            name, ends = _written_out(at)
-            return After(name, norm, bias, ends)
+        name = op(readers[0]) if len(readers) == 1 else ""
+        if not name:
+            break
         step = readers[0]
-        name = op(step)
         if name in NORMS or step in n.scaled:
             if norm is not None:
                 return After(None, norm, bias)
             norm = NORMS.get(name) or n.scaled[step][1]
         elif name in ACTIVATIONS:
-            return After(ACTIVATIONS[name], norm, bias, frozenset({step}))
+            break
         elif name == "add" and set(step.all_input_nodes) & known.keys():
+            added = _bias(step, use.out, known)
+            moved |= norm is None and (bias is not None or added is None)
             if norm is None and bias is None:
-                bias = _bias(step, units, known)
+                bias = added
         elif (
             name not in PASSES | MAX_POOLS
             and step not in n.gains
             and not _drops(step, at)
         ):
-            name, ends = _written_out(at)
-            return After(name, norm, bias, ends)
+            break
         at = step
+    if moved:
+        return After(None, norm, bias)
+    if name in ACTIVATIONS:
+        return After(ACTIVATIONS[name], norm, bias, frozenset(readers))
+    name, ends = _written_out(at)
+    return After(name, norm, bias, ends)
 
 
 def _readers(node: fx.Node, n: Norms) -> list[fx.Node]:
@@ -151,12 +163,15 @@ def _named(steps: list[fx.Node]) -> str | None:
         if not callable(node.target):
             return None
         if op(node) in SAME | {"zeros_like"}:  # a change of dtype, layout or device
-            like = values[node.all_input_nodes[0]]
+            like, dtype = values[node.all_input_nodes[0]], value(node).dtype
+            like = like.to(grid.dtype if dtype.is_floating_point else dtype)
             values[node] = like if op(node) in SAME else torch.zeros_like(like)
             continue
         args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
         values[node] = node.target(*args, **kwargs)
     result = values[steps[-1]]
+    if result.dtype != grid.dtype:  # a comparison
+        return None
     for name, function in WRITTEN_OUT:
         if torch.allclose(result, function(grid), atol=1e-6):
             return name

@@ -131,15 +131,13 @@ class _Walk:
                 self._link(name, use, reads)
                 entry.reads_input |= layer == 0 and not use.hidden and self._raw(use)
                 if use.layer is None:
-                    units = 0 if use.kind == "norm" else use.out
-                    follow = after(use.node, units, self.known, self.norms)
-                    entry.after.append(follow)
+                    entry.after.append(after(use, self.known, self.norms))
                     entry.ends_residual |= use.kind != "norm" and ends_residual(
                         use.node, self.origins, self.norms
                     )
                     outgoing[name] = Lane(use.axis_out)
                 else:
-                    entry.after.append(After())
+                    entry.after.append(After(bias=use.bias))
                     cell[name] = outgoing[name] = None
             incoming = outgoing
         return incoming
@@ -198,7 +196,7 @@ class _Walk:
         use = self.uses[name]
         first = use.maps[0]
         weight = first.weight
-        bias = first.bias or use.after[0].bias
+        bias = use.after[0].bias if first.kind != "norm" else first.bias
         same = use.activation()
         cut = weight.cut
         out_axis = -1 if first.kind == "norm" else first.transposed
