@@ -39,6 +39,40 @@ def test_what_counts(groups, counts):
     ] == ([] if counts is None else [counts])
 
 
-def test_the_largest_decay_is_told():
-    (found,) = findings(decayed_bias, survey((0.01, "fc.b"), (0.1, "norm.w")))
-    assert found.message == "weight decay of 0.1 pulls 1 biases and 1 norm scales to 0"
+ALL = ("fc.w", "fc.b", "norm.w", "norm.b")
+
+
+@pytest.mark.parametrize(
+    ("groups", "message", "cause", "advice"),
+    [
+        (
+            [(0.01, "fc.b"), (0.1, "norm.w")],
+            "weight decay of 0.1 pulls 1 bias and 1 norm scale to 0",
+            "groups of their own have a decay as well",
+            "Set weight_decay=0 in these groups.",
+        ),
+        (
+            [(0.01, "fc.w"), (0.01, "fc.b", "norm.b")],
+            "weight decay of 0.01 pulls 2 biases to 0",
+            "a group of their own has a decay as well",
+            "Set weight_decay=0 in this group.",
+        ),
+        (
+            [(0.01, *ALL)],
+            "weight decay of 0.01 pulls 2 biases and 1 norm scale to 0",
+            "the optimiser holds them together with the weights",
+            "two groups",
+        ),
+        (
+            [(0.01, "fc.w", "norm.w"), (0.01, "fc.b"), (0.01, "norm.b")],
+            "weight decay of 0.01 pulls 2 biases and 1 norm scale to 0",
+            "1 of their 3 groups holds the weights too",
+            "two groups",
+        ),
+    ],
+)
+def test_what_is_said_is_true(groups, message, cause, advice):
+    (found,) = findings(decayed_bias, survey(*groups))
+    assert found.message == message
+    assert cause in found.cause
+    assert advice in found.remedy.advice

@@ -1,5 +1,10 @@
-import pytest
+from copy import deepcopy
 
+import pytest
+import torch
+from torch import nn
+
+import plumbob
 from plumbob.rule import findings
 from plumbob.rules.forgotten_parameter import forgotten_parameter
 from plumbob.types import (
@@ -70,6 +75,19 @@ def severity(lost, stage=Stage.UNKNOWN, frozen=(), unreached=()):
 )
 def test_a_backbone_left_out_is_milder_than_a_hole(lost, expected):
     assert severity(lost) == expected
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_an_optimiser_of_another_instance(layers):
+    """Even where only the model's vectors are trainable, which is info otherwise."""
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(layers)))
+    if layers == 1:
+        model[0].weight.requires_grad_(False)
+    optimizer = torch.optim.SGD(deepcopy(model).parameters(), lr=0.1)
+    found = plumbob.check(model, optimizer=optimizer, select="PB502").findings
+    assert [f.severity for f in found] == [Severity.WARNING]
+    assert f"but {2 * layers} of something else" in found[0].cause
+    assert "Make the optimiser from" in found[0].remedy.advice
 
 
 def test_random_features_are_no_backbone():

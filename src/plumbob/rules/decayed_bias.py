@@ -20,10 +20,13 @@ def decayed_bias(survey: Survey) -> Iterator[Finding]:
 
     Evidence:
         biases, scales: how many tensors of each are decayed.
-        weight_decay: the largest on any of them. groups: how many groups hold them.
+        weight_decay: the largest on any of them. groups: how many groups hold them;
+        shared: how many of these hold other parameters as well.
 
     Remedy:
-        Two groups: tensors with two or more axes with decay, the rest without.
+        Two groups: tensors with two or more axes with decay, the rest without. Where
+        they have groups of their own already: weight_decay=0 there, since torch gives
+        a group that does not say so the default of its optimiser (AdamW: 0.01).
 
     Allow when:
         The decay is meant: some penalised models centre their inputs and want it.
@@ -42,26 +45,42 @@ def decayed_bias(survey: Survey) -> Iterator[Finding]:
     scales = {site.weight for site in survey.sites if site.kind == "norm"}
     assert survey.optimizer is not None
     held = [
-        (group.weight_decay, [p for p in group.parameters if p in biases | scales])
+        group
         for group in survey.optimizer.groups
-        if group.weight_decay > 0
+        if group.weight_decay > 0 and not (biases | scales).isdisjoint(group.parameters)
     ]
-    held = [(decay, names) for decay, names in held if names]
     if not held:
         return
-    names = {name for _, group in held for name in group}
+    names = {name for group in held for name in group.parameters}
+    shared = sum(not biases | scales >= set(group.parameters) for group in held)
     yield Finding(
-        message="weight decay of {weight_decay} pulls {biases} biases and {scales} "
-        "norm scales to 0",
-        cause="they share {groups} of the optimiser's groups with the weights",
+        message="weight decay of {weight_decay} pulls "
+        + " and ".join(
+            told
+            for some, told in (
+                (biases, "{biases} {biases:bias|biases}"),
+                (scales, "{scales} norm {scales:scale|scales}"),
+            )
+            if names & some
+        )
+        + " to 0",
+        cause="the optimiser holds them together with the weights"
+        if shared == len(held)
+        else "{groups:a group|groups} of their own {groups:has|have} a decay as well"
+        if not shared
+        else "{shared} of their {groups} groups {shared:holds|hold} the weights too, "
+        "and the others have a decay as well",
         evidence={
             "biases": len(names & biases),
             "scales": len(names & scales),
-            "weight_decay": max(decay for decay, _ in held),
+            "weight_decay": max(group.weight_decay for group in held),
             "groups": len(held),
+            "shared": shared,
         },
         remedy=Remedy(
-            advice="Give the optimiser two groups: parameters with ndim >= 2 with the "
-            "decay, all others with weight_decay=0."
+            advice="Give the optimiser two groups: parameters with two or more axes "
+            "with the decay, all others with weight_decay=0."
+            if shared
+            else "Set weight_decay=0 in {groups:this group|these groups}."
         ),
     )

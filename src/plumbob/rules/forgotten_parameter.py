@@ -29,15 +29,20 @@ def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
           same net without its head's steps took 1.2-1.5 times as many and lost 1 % of
           accuracy, without its middle layer 2 % and without its first two 20 %.
 
+        An optimiser that holds none of this model's parameters is one of another
+        instance: of the model before a copy, of a layer before it was replaced, of
+        another model. Then nothing here is trained, and it is a warning.
+
         No threshold: a parameter is held or not.
 
     Evidence:
         parameters: how many are not held, of `of` trainable ones that the loss reaches.
-        values: how many numbers they hold.
+        values: how many numbers they hold. foreign: how many parameters the optimiser
+        holds that are not this model's.
 
     Remedy:
         Hand them to the optimiser, or freeze them, which says so and saves their
-        gradients.
+        gradients. Make an optimiser after the last change to its model.
 
     Allow when:
         Another optimiser, not given here, holds them; check takes a list of several.
@@ -65,6 +70,7 @@ def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
         return
     left = [site for site in survey.sites if {site.weight, site.bias} & set(lost)]
     taken = [site for site in survey.sites if {site.weight, site.bias} & held]
+    other = held.isdisjoint(survey.tensors)
     first = survey.sites.index(taken[0]) if taken else len(survey.sites)
     extractor = bool(left and taken) and all(
         survey.sites.index(site) < first for site in left
@@ -76,7 +82,10 @@ def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
         message="{parameters} of {of} trainable {of:parameter|parameters} ({values} "
         "{values:number|numbers}) {parameters:is|are} in no group of the optimiser: "
         + modules(lost),
-        cause="they are biases and scales only"
+        cause="it holds none of this model's parameters, but {foreign} of something "
+        "else: it was made for another instance, or before the model was replaced"
+        if other
+        else "they are biases and scales only"
         if vectors
         else "they are left out while their neighbours are held"
         if not extractor
@@ -88,11 +97,21 @@ def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
             "parameters": len(lost),
             "of": len(trainable),
             "values": sum(survey.tensors[name].count for name in lost),
+            "foreign": sum(
+                name not in survey.tensors
+                for group in survey.optimizer.groups
+                for name in group.parameters
+            ),
         },
         remedy=Remedy(
-            advice="Hand them to the optimiser, or call requires_grad_(False) on them."
+            advice="Make the optimiser from the parameters of the model that is "
+            "trained, after its last layer was built or replaced."
+            if other
+            else "Hand them to the optimiser, or call requires_grad_(False) on them."
         ),
-        severity=Severity.INFO
+        severity=Severity.WARNING
+        if other
+        else Severity.INFO
         if vectors or (extractor and not initial)
         else Severity.WARNING,
     )
