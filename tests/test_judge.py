@@ -1,5 +1,7 @@
 """Selection, missing facts, crashes, and roots before consequences."""
 
+from dataclasses import replace
+
 import pytest
 
 from plumbob.judge import judge, key
@@ -89,12 +91,22 @@ def test_missing_facts_and_crashes_cost_nothing_else():
         ({"select": ("name-pb921",)}, ["PB921"]),
         ({"ignore": ("PB9",)}, []),
         ({"per_site": {"a*": ("PB911",)}}, ["PB912", "PB921"]),
+        ({"per_site": {"a": ("pb91",)}}, ["PB921"]),
         ({"baseline": frozenset({"PB912 a"})}, ["PB911", "PB921"]),
     ],
 )
 def test_selection(options, left):
     rules = [made(code, "a") for code in ("PB911", "PB912", "PB921")]
     found = judge(SURVEY, rules, Settings(**options)).findings
+    assert [f.code for f in found] == left
+
+
+@pytest.mark.parametrize(
+    ("glob", "left"), [("a", []), ("a.weight", []), ("b", ["PB911"])]
+)
+def test_a_parameter_is_ignored_with_its_site(glob, left):
+    settings = Settings(per_site={glob: ("PB911",)})
+    found = judge(SURVEY, [made("PB911", "a.weight")], settings).findings
     assert [f.code for f in found] == left
 
 
@@ -110,6 +122,14 @@ def test_consequences_lie_at_the_same_place_or_downstream():
         "PB901 b": ["PB902 b", "PB902 c"],
         "PB902 apart": [],
     }
+
+
+def test_a_norm_lies_downstream_of_what_feeds_it():
+    norm = replace(site("n", "b"), kind="norm", fed_by=("a",))
+    survey = replace(SURVEY, sites=(*SURVEY.sites, norm))
+    rules = [made("PB901", "a", explains=("PB902",)), made("PB902", "n")]
+    (root,) = judge(survey, rules, Settings()).findings
+    assert [key(c) for c in root.consequences] == ["PB902 n"]
 
 
 def test_a_root_is_found_through_a_chain_and_by_a_parameters_name():

@@ -1,11 +1,12 @@
 """Every selected rule over one survey: findings, what was not judged, what crashed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 
+from plumbob.paths import behind, readers
 from plumbob.rule import findings
 from plumbob.settings import Settings
 from plumbob.types import Finding, Needs, Rule, Survey
@@ -33,6 +34,7 @@ def judge(survey: Survey, rules: Iterable[Rule], settings: Settings) -> Verdict:
     not_judged: dict[str, str] = {}
     crashed: dict[str, str] = {}
     rules = [rule for rule in rules if selected(rule, settings)]
+    owner = {p: s.name for s in survey.sites for p in (s.weight, s.bias) if p}
     for rule in rules:
         if missing := rule.needs & ~survey.known:
             not_judged[rule.code] = _why(missing, survey)
@@ -41,11 +43,13 @@ def judge(survey: Survey, rules: Iterable[Rule], settings: Settings) -> Verdict:
         try:
             with np.errstate(over="ignore"):  # 1e200 squared is infinite, and told so
                 found += [
-                    f for f in findings(rule, survey, **limits) if _kept(f, settings)
+                    f
+                    for f in findings(rule, survey, **limits)
+                    if _kept(f, rule, owner, settings)
                 ]
         except Exception as error:  # a third party's rule must not cost the report
             crashed[rule.code] = f"{type(error).__name__}: {error}"
-    folded = _fold(found, {rule.code: rule for rule in rules}, survey)
+    folded = _fold(found, {rule.code: rule for rule in rules}, survey, owner)
     kinds = {str(need.name).lower() for need in Needs}
     not_judged |= {k: why for k, why in survey.unseen.items() if k not in kinds}
     return Verdict(findings=folded, not_judged=not_judged, crashed=crashed)
@@ -66,11 +70,15 @@ def _names(rule: Rule, word: str) -> bool:
     return word == rule.name or rule.code.startswith(word.upper())
 
 
-def _kept(finding: Finding, settings: Settings) -> bool:
+def _kept(
+    finding: Finding, rule: Rule, owner: Mapping[str, str], settings: Settings
+) -> bool:
+    place = finding.site or ""
     ignored = any(
-        any(finding.code.startswith(code) or code == finding.name for code in codes)
+        any(_names(rule, code) for code in codes)
         for glob, codes in settings.per_site.items()
-        if fnmatchcase(finding.site or "", glob)
+        # a site, or one of its parameters
+        if fnmatchcase(place, glob) or fnmatchcase(owner.get(place, ""), glob)
     )
     return not ignored and key(finding) not in settings.baseline
 
@@ -82,12 +90,15 @@ def _why(missing: Needs, survey: Survey) -> str:
 
 
 def _fold(
-    found: list[Finding], rules: dict[str, Rule], survey: Survey
+    found: list[Finding],
+    rules: dict[str, Rule],
+    survey: Survey,
+    owner: Mapping[str, str],
 ) -> tuple[Finding, ...]:
     """Put each finding under the root cause that explains it; sort the roots."""
-    owner = {p: s.name for s in survey.sites for p in (s.weight, s.bias) if p}
     places = {site.name: i for i, site in enumerate(survey.sites)}
-    below = {site.name: _downstream(site.name, survey) for site in survey.sites}
+    after = readers(survey)
+    below = {site.name: behind(site.name, after) for site in survey.sites}
 
     def site(finding: Finding) -> str | None:
         return owner.get(finding.site or "", finding.site)
@@ -123,13 +134,3 @@ def _fold(
         for f in order
         if id(f) in groups
     )
-
-
-def _downstream(name: str, survey: Survey) -> set[str]:
-    feeds = {site.name: [feed.site for feed in site.feeds] for site in survey.sites}
-    seen, todo = set[str](), list(feeds.get(name, []))
-    while todo:
-        if (place := todo.pop()) not in seen:
-            seen.add(place)
-            todo += feeds.get(place, [])
-    return seen

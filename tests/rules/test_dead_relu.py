@@ -158,3 +158,45 @@ def test_the_bias_of_a_norm_is_a_bias():
     (found,) = findings(dead_relu, replace(survey, readings={"fc1": reading}))
     assert found.evidence["by_bias"] == 1
     assert found.evidence["b"] == pytest.approx(-30)
+
+
+def test_a_relu6_stuck_at_6_is_dead():
+    z = 7 - ramp(2, 0)  # from 6 to 8, E[z] = 7
+    assert not list(findings(dead_relu, chain(z)))
+    assert not list(findings(dead_relu, chain(z - 0.01, activation="relu6")))
+    (found,) = findings(dead_relu, chain(z, activation="relu6", bias=[1.5, 7.0]))
+    assert found.severity is Severity.ERROR
+    assert found.evidence["stuck"] == 2
+    assert found.evidence["by_bias"] == 2
+    assert found.evidence["unit"] == 0
+    assert found.evidence["balanced"] == pytest.approx(-5.5)
+    assert "never leave 0 or 6 (2 at 6)" in found.message
+    by_mean = next(findings(dead_relu, chain(z, activation="relu6", bias=[0, -1])))
+    assert by_mean.evidence["by_weights"] == 2
+
+
+@pytest.mark.parametrize(
+    ("residual", "severity"), [(False, Severity.ERROR), (True, Severity.WARNING)]
+)
+def test_a_dead_norm_cuts_as_a_dead_map_does(residual, severity):
+    """fc1 -> norm -> relu -> fc2, where fc1's `feeds` name fc2 already."""
+    survey = chain(ramp(4, 4), kind="norm", name="fc1", reads_input=False)
+    norm, fc2 = survey.sites
+    stem = Site(
+        name="stem",
+        kind="linear",
+        out=4,
+        fan_in=3,
+        weight="stem.weight",
+        feeds=(Feed(site="fc2"),),
+        norm=None if residual else "batch-norm",
+        reads_input=True,
+    )
+    norm = replace(norm, fed_by=("stem",))
+    fc2 = replace(fc2, fed_by=("stem",), activation="relu", out=4)
+    reading = one(np.full((100, 4), -0.25)).readings["fc1"]
+    readings = {**survey.readings, "fc2": reading}
+    survey = replace(survey, sites=(stem, norm, fc2), readings=readings)
+    first, second = findings(dead_relu, survey)
+    assert first.severity is severity
+    assert second.cause.endswith("because fc1 is dead")

@@ -46,6 +46,32 @@ def test_a_warning_only_where_nothing_else_bends():
     assert next(findings(linear_relu, survey)).severity is Severity.INFO
 
 
+@pytest.mark.parametrize("name", ["layer_norm", "max_pool2d", "softmax", "mul"])
+def test_no_affine_network_where_no_sites_activation_bends(name):
+    survey = replace(relu(ramp(4, 4)), bends=(name,))
+    assert next(findings(linear_relu, survey)).severity is Severity.INFO
+
+
+@pytest.mark.parametrize(("high", "fires"), [(6.0, True), (6.1, False)])
+def test_a_relu6_is_linear_up_to_6(high, fires):
+    z = np.linspace(1, high, 100)[:, None] + np.zeros(4)
+    assert bool(list(findings(linear_relu, relu(z, activation="relu6")))) == fires
+
+
+def test_a_bias_of_its_own_is_a_root():
+    z = ramp(2, 2)
+    assert next(findings(linear_relu, relu(z, bias=[1.5, 2.0]))).own_cause
+    assert not next(findings(linear_relu, relu(z, bias=[0.5, 1.0]))).own_cause
+
+
+@pytest.mark.parametrize(
+    ("reads_input", "advice"), [(True, "Subtract the mean"), (False, "Put a norm")]
+)
+def test_the_mean_is_taken_out_where_it_can_be(reads_input, advice):
+    survey = relu(ramp(2, 2), bias=[0.5, 1.0], reads_input=reads_input)
+    assert next(findings(linear_relu, survey)).remedy.advice.startswith(advice)
+
+
 def test_the_bias_is_told_apart_from_the_mean_of_the_input():
     z = ramp(2, 2)  # min z = 1, E[z] = 2
     by_bias = next(findings(linear_relu, relu(z, bias=[1.5, 2.0])))

@@ -87,3 +87,42 @@ def test_not_judged_without_the_count():
     reading = replace(survey.readings["fc1"], saturated=None)
     survey = replace(survey, readings={"fc1": reading})
     assert not list(findings(saturated_unit, survey))
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity"),
+    [
+        ({"activation": "sigmoid", "gates": True}, Severity.INFO),
+        ({"activation": "sigmoid", "gates": False}, Severity.WARNING),
+        ({"activation": "tanh", "gates": True}, Severity.WARNING),
+    ],
+)
+def test_a_gate_may_be_shut_or_open(changes, severity):
+    z = 0.3 * normals(100, 4) - 5
+    found = next(findings(saturated_unit, one(z, steep=4.36, bias=[-5] * 4, **changes)))
+    assert found.severity is severity
+
+
+@pytest.mark.parametrize(
+    ("z", "x", "bias", "own"),
+    [
+        (0.3 * normals(100, 4) + 5, None, [5] * 4, True),  # the bias
+        (0.3 * normals(100, 4) + 5, None, [0] * 4, False),  # the mean of x
+        (20 * normals(100, 4), normals(100, 6) / 2, None, True),  # the weights
+        (20 * normals(100, 4), 20 * normals(100, 6), None, False),  # the input
+    ],
+)
+def test_what_the_layer_brings_with_it_is_a_root(z, x, bias, own):
+    found = next(findings(saturated_unit, tanh(z, x=x, bias=bias)))
+    assert found.own_cause is own
+
+
+def test_inside_the_network_nobody_can_divide_the_input():
+    z, x = 20 * normals(100, 4), 20 * normals(100, 6)
+    inside = tanh(z, x=x, reads_input=False, fed_by=("stem",))
+    assert next(findings(saturated_unit, inside)).remedy.advice == (
+        "Scale down what feeds it (stem), or put a norm before it."
+    )
+    by_mean = tanh(0.3 * normals(100, 4) + 5, reads_input=False)
+    advice = next(findings(saturated_unit, by_mean)).remedy.advice
+    assert advice.startswith("Put a norm before this map, or bring")

@@ -8,14 +8,13 @@ from plumbob.rule import rule
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 
-@rule("PB206", "bias-cancels-mean", Needs.ACTIVATIONS, Severity.WARNING, since="0.1")
+@rule("PB206", "bias-cancels-mean", Needs.ACTIVATIONS, Severity.INFO, since="0.1")
 def bias_cancels_mean(
     survey: Survey,
     *,
     size_above: float = 3.0,
     cancelled_above: float = 0.8,
     share_above: float = 0.5,
-    slowdown_above: float = 25.0,
 ) -> Iterator[Finding]:
     """Large biases do nothing but cancel the mean of an uncentred input.
 
@@ -39,13 +38,10 @@ def bias_cancels_mean(
         cancelled_above: at 0.8 the effective bias is at most a fifth of the stored
             one, that is, five times its remainder went into the mean.
         share_above: of the site's units, so that one odd unit is no finding.
-        slowdown_above: where x is the model's input and costs this much conditioning
-            (see uncentred-input, where the figure is argued) it is a warning, else
-            info.
 
     Remedy:
         Centre x and set b to b + w.mu: the same function, and b means a threshold
-        again.
+        again. What the mean costs in learning, uncentred-input tells.
 
     Allow when:
         The model is finished and runs in float32: then it only says where the
@@ -79,9 +75,6 @@ def bias_cancels_mean(
             continue
         size = np.where(found, np.abs(b), 0) / np.where(sd > 0, sd, 1)
         unit = int(size.argmax())
-        slow = reading.top is not None and (
-            reading.top[0] >= slowdown_above * reading.top[1]
-        )
         yield Finding(
             site=site.name,
             units=tuple(int(i) for i in np.flatnonzero(found)),
@@ -108,5 +101,4 @@ def bias_cancels_mean(
                 advice="Centre x and set each of these biases to b + w.mu (unit "
                 "{unit}: {beta}), which is the same function."
             ),
-            severity=Severity.WARNING if slow else Severity.INFO,
         )

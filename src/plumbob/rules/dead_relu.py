@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from plumbob.paths import reached, readers
 from plumbob.rule import rule
-from plumbob.types import Finding, Moments, Needs, Remedy, Severity, Site, Survey
+from plumbob.types import Finding, Needs, Remedy, Severity, Site, Survey
 
 
 @rule(
@@ -29,7 +30,8 @@ def dead_relu(
 
     Why:
         A ReLU has slope 0 where z <= 0. A unit that fires on no input has gradient
-        zero in w and b and no step revives it. A layer in which no unit fires cuts
+        zero in w and b and no step revives it; so has one of a ReLU6 that stays at 6
+        or above on every input. A layer in which no unit fires cuts
         everything before it off: an error, unless another path (a residual sum)
         leads around it. An output unit that is dead though its targets are above 0
         never learns them: a warning, be it one alone. Death belongs to w, b and the
@@ -41,11 +43,13 @@ def dead_relu(
         class) is above 0.
         fires_at_most: the upper limit of Clopper and Pearson (sure = 95 %) for a rate
         of 0 in n, 1 - 0.05^(1/n), about 3/n.
-        by_bias: dead units that fire without b (max z > b); by_weights: those that w
+        stuck: those of them that stay at 6 or above, where a ReLU6 is flat.
+        by_bias: dead units that would not be so without b; by_weights: those that w
         and the mean of x hold down without any help of b; by_input: those whose
         input does not vary.
-        unit, b, shift (w.mu), beta (E[z]), sd, high (max z): those of the unit whose
-        best input is farthest from firing; balanced = -w.mu, the b where E[z] = 0.
+        unit, b, shift (w.mu), beta (E[z]), sd, low, high (of z): those of the unit
+        whose best input is farthest from a slope; balanced = -w.mu, the b where
+        E[z] = 0.
 
     Args:
         fires_below: the largest rate that may still be possible. A unit learns from
@@ -62,7 +66,8 @@ def dead_relu(
 
     Remedy:
         Because of b: set b near -w.mu, where half of the inputs fire, and lower the
-        learning rate that threw it out. Because of w.mu: centre the input. Because
+        learning rate that threw it out. Because of w.mu: centre the input, inside the
+        network by a norm. Because
         of the input: revive what feeds it.
 
     Allow when:
@@ -80,9 +85,9 @@ def dead_relu(
     """
     for site in survey.sites:
         reading = survey.readings.get(site.name)
-        if not _fires(site) or reading is None or reading.z is None:
+        never = _dead(site, survey)
+        if reading is None or never is None:
             continue
-        never = _never(reading.z)
         share = float(never.mean())
         at_most = 1 - 0.05 ** (1 / max(reading.samples, 1))
         wanted = _wanted(site, survey, never)
@@ -107,13 +112,18 @@ def dead_relu(
         )
 
 
-def _fires(site: Site) -> bool:
-    """A norm between the map and its ReLU is a site of its own, with its own z."""
-    return site.activation in {"relu", "relu6"} and site.norm is None
+def _dead(site: Site, survey: Survey) -> Bool[Any, " units"] | None:
+    """Return the units that have no slope on any input; None where there is no ReLU.
 
-
-def _never(z: Moments) -> Bool[Any, " units"]:
-    return (z.count > 0) & (z.positive == 0) & (z.nonfinite == 0)
+    A norm between the map and its ReLU is a site of its own, with its own z.
+    """
+    z = reading.z if (reading := survey.readings.get(site.name)) else None
+    if z is None or site.activation not in {"relu", "relu6"} or site.norm is not None:
+        return None
+    flat = z.positive == 0
+    if site.activation == "relu6":
+        flat |= z.low >= 6
+    return flat & (z.count > 0) & (z.nonfinite == 0)
 
 
 def _wanted(site: Site, survey: Survey, never: Bool[Any, " units"]) -> int:
@@ -126,17 +136,15 @@ def _wanted(site: Site, survey: Survey, never: Bool[Any, " units"]) -> int:
 
 def _only_way(site: Site, survey: Survey) -> bool:
     """Return whether every known path from the input to an output passes the site."""
-    feeds = {s.name: [feed.site for feed in s.feeds] for s in survey.sites}
-    outputs = {s.name for s in survey.sites if s.is_output}
+    after = readers(survey)
+    # a map before a norm of its own is not the last
+    outputs = {
+        s.name for s in survey.sites if s.is_output and not (s.norm and after[s.name])
+    }
     if site.name in outputs:
         return outputs == {site.name}
-    seen = {site.name}
-    todo = [s.name for s in survey.sites if s.reads_input or not s.fed_by]
-    while todo:
-        if (place := todo.pop()) not in seen:
-            seen.add(place)
-            todo += feeds.get(place, [])
-    return bool(outputs) and not outputs & seen
+    first = [s.name for s in survey.sites if s.reads_input or not s.fed_by]
+    return bool(outputs) and not outputs & reached(first, after, without=site.name)
 
 
 def _finding(
@@ -151,7 +159,10 @@ def _finding(
     assert z is not None
     bias = reading.bias(len(dead))
     still = dead & (z.low == z.high)
-    by_bias = dead & ~still & (z.high > bias)
+    stuck = dead & (z.positive > 0)
+    # how far the best input is from a slope, as it is and without b
+    reach = np.where(stuck, 6 - z.low, z.high)
+    by_bias = dead & ~still & (reach > np.where(stuck, -bias, bias))
     by_weights = dead & ~still & ~by_bias
     counts = {
         "by_input": int(still.sum()),
@@ -160,10 +171,21 @@ def _finding(
     }
     main = max(counts, key=lambda name: counts[name])
     group = {"by_input": still, "by_bias": by_bias, "by_weights": by_weights}[main]
-    far = np.where(group, z.high / np.where(z.sd > 0, z.sd, 1), np.inf)
+    far = np.where(group, reach / np.where(z.sd > 0, z.sd, 1), np.inf)
     worst = int(far.argmin())
     b, beta = float(bias[worst]), float(z.mean[worst])
-    before = [name for name in site.fed_by if _dead(name, survey)]
+    fire, fires, off = "{dead:fires|fire}", "{by_bias:fires|fire}", "off"
+    if stuck.any():
+        fire = "{dead:leaves|leave} 0 or 6 ({stuck} at 6)"
+        fires, off = "{by_bias:does|do}", "there"
+    after = readers(survey)
+    before = [
+        s.name
+        for s in survey.sites
+        if site.name in after[s.name]
+        and (never := _dead(s, survey)) is not None
+        and never.all()
+    ]
     cause, advice = {
         "by_input": (
             "the input: it is the same for every sample, so z = {beta} always"
@@ -174,55 +196,48 @@ def _finding(
             "(unit {unit}: {balanced}).",
         ),
         "by_bias": (
-            "the bias: {by_bias} of them {by_bias:fires|fire} without it (unit "
-            "{unit}: b = {b}, w.mu = "
-            "{shift}, so E[z] = {beta} where sd[z] = {sd})",
+            f"the bias: {{by_bias}} of them {fires} without it (unit {{unit}}: b = "
+            "{b}, w.mu = {shift}, so E[z] = {beta} where sd[z] = {sd})",
             "Set each of these biases to -w.mu, where about half of the inputs fire "
             "(unit {unit}: {balanced}), and find what threw them out: their "
             "initial value or the learning rate.",
         ),
         "by_weights": (
-            "w.mu: {by_weights} of them {by_weights:stays|stay} off without any bias, "
-            "because the input "
-            "is not centred (unit {unit}: w.mu = {shift}, b = {b}, sd[z] = {sd})",
-            ("Subtract the mean of the input" if site.reads_input else "Centre x")
+            f"w.mu: {{by_weights}} of them {{by_weights:stays|stay}} {off} without any "
+            "bias, because the input is not centred (unit {unit}: w.mu = {shift}, "
+            "b = {b}, sd[z] = {sd})",
+            (
+                "Subtract the mean of the input"
+                if site.reads_input
+                else "Put a norm before this map"
+            )
             + ", or start these biases at -w.mu (unit {unit}: {balanced}).",
         ),
     }[main]
     return Finding(
         site=site.name,
         units=tuple(int(unit) for unit in np.flatnonzero(dead)),
-        message="{dead} of {units} {units:unit|units} never {dead:fires|fire} on "
-        "{samples} {samples:sample|samples} ({sure:.0%} "
-        "sure: each on fewer than {fires_at_most:.1%} of all inputs)",
+        message=f"{{dead}} of {{units}} {{units:unit|units}} never {fire} on "
+        "{samples} {samples:sample|samples} ({sure:.0%} sure: each on fewer than "
+        "{fires_at_most:.1%} of all inputs)",
         cause=cause,
         evidence=evidence
         | counts
         | {
             "sure": 0.95,
             "dead": int(dead.sum()),
+            "stuck": int(stuck.sum()),
             "units": len(dead),
             "unit": worst,
             "b": b,
             "shift": beta - b,
             "beta": beta,
             "sd": float(z.sd[worst]),
+            "low": float(z.low[worst]),
             "high": float(z.high[worst]),
             "balanced": b - beta,
         },
         remedy=Remedy(advice=advice),
         severity=severity,
         own_cause=main == "by_bias",
-    )
-
-
-def _dead(name: str, survey: Survey) -> bool:
-    site = next((s for s in survey.sites if s.name == name), None)
-    reading = survey.readings.get(name)
-    return (
-        site is not None
-        and _fires(site)
-        and reading is not None
-        and reading.z is not None
-        and bool(_never(reading.z).all())
     )

@@ -17,10 +17,11 @@ def linear_relu(
     """Nearly all units before a ReLU fire on every input: the layer acts linearly.
 
     Why:
-        Where z > 0 a ReLU is the identity. A layer whose units never rest is the
-        affine map W x + b and could be multiplied into the next one. A trained net
-        may hold one such layer among others and work, so that is info; where every
-        ReLU of the network is so and nothing else bends, the network is one affine
+        Where z > 0 a ReLU is the identity (a ReLU6 up to 6). A layer whose units
+        never rest is the affine map W x + b and could be multiplied into the next
+        one. A trained net may hold one such layer among others and work, so that is
+        info; where every ReLU of the network is so and nothing else bends (no norm
+        over features, pool, attention or product), the network is one affine
         map on these data and learns no more than a linear model: a warning. Measured
         on the moons with the biases of both hidden layers so at initialisation
         (benchmarks/leaning_units.py): no success with momentum, 15 times the epochs
@@ -46,7 +47,8 @@ def linear_relu(
             healthy He net).
 
     Remedy:
-        Because of b: lower it towards -w.mu. Because of w.mu: centre the input. If
+        Because of b: lower it towards -w.mu. Because of w.mu: centre the input, inside
+        the network by a norm. If
         the layer does its work so, drop the ReLU and save its time.
 
     Allow when:
@@ -72,7 +74,7 @@ def linear_relu(
     bends = {s.name for s in survey.sites if s.activation and not s.is_output}
     for site in survey.sites:
         if site.name in found:
-            affine = bends <= set(found)
+            affine = bends <= set(found) and not survey.bends
             yield _finding(survey, site, found[site.name], affine)
 
 
@@ -96,6 +98,8 @@ def _always(
         return None
     z = reading.z
     always = (z.count > 0) & (z.positive == z.count) & (z.nonfinite == 0)
+    if site.activation == "relu6":
+        always &= z.high <= 6
     return always & (z.high > z.low)
 
 
@@ -148,8 +152,11 @@ def _finding(
         remedy=Remedy(
             advice="Lower these biases towards -w.mu (unit {unit}: {balanced})."
             if mainly_bias
-            else "Subtract the mean of x, or start these biases at -w.mu (unit "
-            "{unit}: {balanced})."
+            else (
+                "Subtract the mean of x" if site.reads_input else "Put a norm before it"
+            )
+            + ", or start these biases at -w.mu (unit {unit}: {balanced})."
         ),
+        own_cause=bool(mainly_bias),
         severity=Severity.WARNING if affine else Severity.INFO,
     )

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Stage, Survey
+from plumbob.types import Finding, Needs, Remedy, Severity, Site, Stage, Survey
 
 BENDS = {"tanh", "sigmoid", "softsign", "hardtanh", "hardsigmoid"}
+GATES = {"sigmoid", "hardsigmoid"}
 
 
 @rule(
@@ -29,7 +30,9 @@ def saturated_unit(
         out, so that the unit is stuck on one side and its output all but constant; or
         sd[z] is too large, so that it jumps between both sides. Stuck units are a
         fault at any time. Jumping ones are a fault in an untrained net; a trained one
-        may have made itself a binary code, which works, so there it is info.
+        may have made itself a binary code, which works, so there it is info. So are
+        gates, whose sigmoid multiplies something else: a highway's begins at -5 and a
+        squeeze's at 6 on purpose.
 
     Evidence:
         share: values of z in the layer where the slope is below flat = 5 % of the
@@ -54,8 +57,8 @@ def saturated_unit(
 
     Remedy:
         Because of b: bring it towards -w.mu. Because of w.mu: centre x. Because of
-        the input's or the weights' size: standardise the input, or initialise with
-        variance 1 / fan_in.
+        the input's size: standardise it; inside the network scale down what feeds
+        the layer. Because of the weights' size: initialise with variance 1 / fan_in.
 
     Allow when:
         The layer is a gate or a code that is meant to be hard. Outputs are never
@@ -118,11 +121,12 @@ def saturated_unit(
             evidence["input_sd"] = float(np.sqrt(reading.x.var.mean()))
         if rows is not None:
             evidence["row_norm"] = float(np.sqrt((rows.norm**2).mean()))
-        cause, advice, input_too_large = _why(
-            evidence, bool(offset), bool(2 * by_bias.sum() > stuck.sum())
+        cause, advice, own, input_too_large = _why(
+            site, evidence, bool(offset), bool(2 * by_bias.sum() > stuck.sum())
         )
         fault = offset or site.stage is Stage.INIT
         fault |= input_too_large and site.stage is not Stage.TRAINED
+        fault &= not (site.gates and site.activation in GATES)
         yield Finding(
             site=site.name,
             units=tuple(int(i) for i in np.flatnonzero(saturated)),
@@ -134,26 +138,34 @@ def saturated_unit(
             evidence=evidence,
             remedy=Remedy(advice=advice),
             severity=Severity.WARNING if fault else Severity.INFO,
+            own_cause=own,
         )
 
 
 def _why(
-    evidence: dict[str, int | float], offset: bool, bias: bool
-) -> tuple[str, str, bool]:
-    """Return cause, advice, and whether the size of the input alone explains it."""
+    site: Site, evidence: dict[str, int | float], offset: bool, bias: bool
+) -> tuple[str, str, bool, bool]:
+    """Return cause and advice.
+
+    Then whether the cause lies at this very site, and whether the size of the input
+    alone explains it.
+    """
     if offset and bias:
         return (
             "the bias: it moves {by_bias} {by_bias:unit|units} out (unit {unit}: b = "
             "{b}, w.mu = "
             "{shift}, E[z] = {beta}, sd[z] = {sd})",
             "Bring these biases to -w.mu (unit {unit}: {balanced}).",
+            True,
             False,
         )
     if offset:
         return (
             "w.mu: the mean of x moves the units out (unit {unit}: w.mu = {shift}, "
             "b = {b}, E[z] = {beta}, sd[z] = {sd})",
-            "Centre x, or bring these biases to -w.mu (unit {unit}: {balanced}).",
+            ("Centre x" if site.reads_input else "Put a norm before this map")
+            + ", or bring these biases to -w.mu (unit {unit}: {balanced}).",
+            False,
             False,
         )
     norm, spread = evidence.get("row_norm", 1.0), evidence.get("input_sd", 1.0)
@@ -169,12 +181,18 @@ def _why(
     if spread > norm:
         return (
             f"the input's size spreads z over both sides {told}",
-            "Divide each input feature by its standard deviation.",
+            "Divide each input feature by its standard deviation."
+            if site.reads_input
+            else "Scale down what feeds it"
+            + (f" ({', '.join(site.fed_by)})" if site.fed_by else "")
+            + ", or put a norm before it.",
+            False,
             spread > 2,
         )
     return (
         f"the weights' size spreads z over both sides {told}",
         "Initialise with variance 1 / fan_in, or lower the learning rate that made "
         "the weights grow.",
+        True,
         False,
     )
