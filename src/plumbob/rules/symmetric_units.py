@@ -16,7 +16,7 @@ from plumbob.types import Finding, Needs, Remedy, Rows, Severity, Site, Survey
     Needs.WEIGHTS,
     Severity.ERROR,
     since="0.1",
-    explains=("PB103", "PB107"),
+    explains=("PB103",),  # zero rows read by zeros are one and the same unit too
 )
 def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Finding]:
     """Most units of a layer have the same weights and bias, so they stay one unit.
@@ -27,9 +27,10 @@ def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Fin
         equal coordinates alike keeps them equal: the layer has the width of its
         distinct units for ever. Zero as such is no fault: a zero bias, last layer,
         residual end or LoRA factor has neighbours that differ and are told apart at
-        the first step. So where the readers are known, both sides must be equal;
-        where they are not, rows that are equal and not zero are the evidence, as
-        units that differed on either side would have parted in training.
+        the first step. So where the readers are known, both sides must be equal, and
+        it is an error. Where they are not, rows that are equal and not zero are a
+        warning: at random readers the first step parts them, and what is left is a
+        start as from one unit.
 
     Evidence:
         alike of units: how many are bit for bit the same unit; share of the layer.
@@ -78,7 +79,8 @@ def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Fin
             + (
                 ", and so are the weights that read them: their gradients are equal too"
                 if known
-                else ", as a constant initial value leaves them"
+                else ", as a constant initial value leaves them; what reads them is "
+                "not known"
             ),
             evidence={
                 "alike": int(sizes.max()),
@@ -91,6 +93,7 @@ def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Fin
                 advice="Initialise this layer's weights at random (variance set by "
                 "fan_in); its biases may stay equal."
             ),
+            severity=Severity.ERROR if known else Severity.WARNING,
         )
 
 
