@@ -19,13 +19,21 @@ MAPS = {"linear", "conv", "conv-transpose", "recurrent", "embedding"}
 
 
 class Weights:
-    """Raw bits of every parameter that can be weighed; `unseen` says why not."""
+    """Raw bits of what can be weighed; `unseen` says why not.
+
+    Every parameter, and the running mean and variance of norms.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.raw: dict[str, tuple[Shaped[Any, ...], str]] = {}
         self.trainable: dict[str, bool] = {}
         self.unseen: dict[str, str] = {}
-        for name, parameter in model.named_parameters():
+        statistics = (
+            (name, buffer)
+            for name, buffer in model.named_buffers()
+            if name.endswith(("running_mean", "running_var"))
+        )
+        for name, parameter in (*model.named_parameters(), *statistics):
             if why := _unreadable(parameter):
                 self.unseen[name] = why
             else:
@@ -63,7 +71,7 @@ class Weights:
 def weigh(
     model: nn.Module, sites: Sequence[Site]
 ) -> tuple[dict[str, Census], dict[str, Rows], dict[str, str]]:
-    """Return the census of every parameter, the rows of every site, what was not seen.
+    """Return a census by name, the rows of every site, and what was not seen.
 
     Integer, quantised, complex and meta parameters are not weighed.
     """
