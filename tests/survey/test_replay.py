@@ -65,3 +65,74 @@ class TestReplay:
         assert torch.get_default_dtype() is before[1]
         assert torch.equal(model.k.weight, weight)
         assert all(p.grad is None for p in model.parameters())
+
+
+class Masked(nn.Module):
+    """Attention under a mask, which is True where a key is hidden."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(3, 4) for _ in range(3))
+
+    def forward(self, x, mask):
+        scores = (self.q(x) @ self.k(x).mT).masked_fill(mask, -torch.inf)
+        return scores.softmax(-1) @ self.v(x)
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.linear = scale, nn.Linear(3, 4)
+        self.w = nn.Parameter(torch.rand(4) + 1)
+
+    def forward(self, x, *more):
+        return self.linear(x) * self.scale(self.w, *more)
+
+
+class TestVacuous:
+    """A wrong theorem fails, or is said not to be tested."""
+
+    def trials(self, model, *args, of, **kwargs):
+        graph = export(model, args, kwargs, training=False)
+        claims = [Claim(name, lo, hi, {}, frozenset()) for name, lo, hi in of]
+        return replays(model, graph, claims)
+
+    def test_masks_hide_part_of_each_row(self):
+        of = [("q.bias", 0, 4), ("v.bias", 0, 4), ("k.bias", 0, 4)]
+        *wrong, right = self.trials(
+            Masked(), normals(4, 5, 3), torch.zeros(4, 5, 5, dtype=torch.bool), of=of
+        )
+        assert all(trial.error > 1e-3 and not trial.holds for trial in wrong)
+        assert right.holds
+        assert right.error < 1e-12
+
+    def test_padding_of_an_encoder(self):
+        model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        padding = torch.zeros(4, 5, dtype=torch.bool)
+        of = [("self_attn.in_proj_bias", 0, 8), ("linear2.bias", 0, 8)]
+        found = self.trials(
+            model, normals(4, 5, 8), src_key_padding_mask=padding, of=of
+        )
+        assert not any(trial.holds for trial in found)
+
+    def test_a_parameter_that_must_be_positive(self):
+        for scale in (torch.log, lambda w: w.sqrt().sum()):
+            (trial,) = self.trials(
+                Scaled(scale), normals(5, 3), of=[("linear.bias", 0, 4)]
+            )
+            assert not trial.holds
+
+    def test_whole_numbers_are_those_of_the_batch(self):
+        model = Scaled(lambda w, n: (n - 1)[:, None])
+        of = [("linear.bias", 0, 4)]
+        (trial,) = self.trials(model, normals(5, 3), torch.arange(5), of=of)
+        assert not trial.holds
+        (trial,) = self.trials(model, normals(5, 3), torch.ones(5).long(), of=of)
+        assert trial.error is None
+        assert "do not depend on the parameters" in trial.untested
+
+    def test_no_finite_output(self):
+        model = Scaled(lambda w: (-w * w - 1).log())
+        (trial,) = self.trials(model, normals(5, 3), of=[("linear.bias", 0, 4)])
+        assert trial.error is None
+        assert "not finite anywhere" in trial.untested

@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from io import StringIO
 from typing import Any, cast
 
@@ -32,7 +32,8 @@ class Graph:
     tensors that are not registered count as buffers. Tied weights, also under two
     placeholders, have one name. `inputs` are the placeholders of the user's tensors,
     `outputs` the nodes whose values the model returns (the graph's output node also
-    lists updated buffers).
+    lists updated buffers). `given` holds the values of the inputs that are no
+    floating-point numbers: indices, lengths, masks.
     """
 
     module: fx.GraphModule
@@ -42,6 +43,7 @@ class Graph:
     outputs: frozenset[str]
     training: bool
     on_this_path: bool = False
+    given: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
 
 
 def canonical(model: nn.Module) -> dict[str, str]:
@@ -114,6 +116,7 @@ def export(
         inputs=frozenset(map(str, signature.user_inputs)),
         outputs=frozenset(map(str, signature.user_outputs)),
         training=training,
+        given=_given(signature.user_inputs, pytree.tree_leaves((args, dict(kwargs)))),
     )
 
 
@@ -131,6 +134,7 @@ def record(
     """
     every = dict(model.named_parameters(remove_duplicate=False))
     names = set(canonical(model).values())
+    leaves = pytree.tree_leaves((args, dict(kwargs)))
     with untouched(model), _modes(model, training), _alone():
         module, parameters, buffers, inputs, outputs = record_graph(
             model, args, kwargs, {n: every[n] for n in sorted(names)}, tensors
@@ -143,7 +147,17 @@ def record(
         outputs=frozenset(outputs),
         training=training,
         on_this_path=True,
+        given=_given(inputs, filter(torch.is_tensor, leaves)),
     )
+
+
+def _given(names: Iterable[Any], values: Iterable[Any]) -> dict[str, torch.Tensor]:
+    """Return the inputs that are tensors but of no floating-point numbers."""
+    return {
+        str(name): value.detach().clone()
+        for name, value in zip(names, values, strict=True)
+        if isinstance(value, torch.Tensor) and not value.dtype.is_floating_point
+    }
 
 
 class _Leaves(nn.Module):
@@ -168,8 +182,8 @@ def tensors(output: Any) -> Iterator[torch.Tensor]:
         for part in cast(list[Any], output):
             yield from tensors(part)
     elif is_dataclass(output):
-        for field in fields(output):
-            yield from tensors(getattr(output, field.name))
+        for part in fields(output):
+            yield from tensors(getattr(output, part.name))
 
 
 @contextmanager

@@ -20,8 +20,9 @@ def proofs(
 ) -> tuple[Proof, ...]:
     """Prove which rows of which vectors nothing sees or another parameter could carry.
 
-    Each theorem is put to a randomised test in float64 before it is shown; what
-    fails it is not shown.
+    Each theorem is put to a randomised test in float64 where one is possible: what
+    fails it is not shown, and what could not be tested has no `error` but a step that
+    says why.
     """
     found: dict[tuple[str, int, int], dict[str, tuple[Walk, float | None, str]]] = {}
     for mode, graph in (("training", training), ("inference", inference)):
