@@ -7,8 +7,9 @@ from torch import nn
 from plumbob.survey.domain import Shift, plain
 from plumbob.survey.flow import Flow
 from plumbob.survey.replay import _draw, _fixed, _Player
-from plumbob.survey.trace import export
-from theorems import Attend, bert, normals, tokens
+from plumbob.survey.shift import proofs
+from plumbob.survey.trace import export, record
+from theorems import Attend, Head, bert, normals, tokens
 
 # transformers warns of what it dislikes in a config
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -107,3 +108,85 @@ def replay(graph, values):
     player = Everything(graph.module, {}, {})
     player.run(*[v.clone() if torch.is_tensor(v) else v for v in values.values()])
     return player.met
+
+
+class Wired(nn.Module):
+    """A linear layer, a norm, vectors of 1 and 4 numbers, wired by a function."""
+
+    def __init__(self, wire):
+        super().__init__()
+        self.wire = wire
+        self.linear, self.norm = nn.Linear(3, 4), nn.BatchNorm1d(4)
+        self.one, self.four = nn.Parameter(normals(1)), nn.Parameter(normals(4))
+
+    def forward(self, x):
+        return self.wire(self, x)
+
+
+def claimed(model, x, *, trace=export, training=True):
+    """Return {parameter: kinds of ends and carriers} by the walks alone."""
+    flow = Flow(trace(model, (x,), {}, training=training))
+    return {
+        name: [*walk.ends, *(c.name for c in walk.carriers)]
+        for name in flow.placeholders
+        for _, _, walk in flow.redundant(name)
+    }
+
+
+class TestOneSideOnly:
+    """What only the walk can get wrong: the randomised test is not asked."""
+
+    def test_one_number_carries_no_vector(self):
+        def add(model, x):
+            return model.linear(x) + model.one
+
+        def product(model, x):
+            return torch.addmm(model.one, x, model.linear.weight.T) + model.four
+
+        assert claimed(Wired(add), normals(5, 3)) == {"one": ["linear.bias"]}
+        assert claimed(Wired(product), normals(5, 3)) == {"one": ["four"]}
+
+    def test_one_number_carries_another(self):
+        model = Wired(lambda m, x: x @ m.linear.weight.T + m.one)
+        model.other = nn.Parameter(normals(1))
+        model.wire = lambda m, x: (x @ m.linear.weight.T + m.one) + m.other
+        assert claimed(model, normals(5, 3)) == {"one": ["other"]}
+        (proof,) = proofs(
+            model, None, export(model, (normals(5, 3),), {}, training=False)
+        )
+        assert proof.error < 1e-12
+
+    def test_a_roll_of_all_values_mixes_channels(self):
+        for dims, expected in ((None, {}), (0, {"linear.bias": ["batch-norm"]})):
+            model = Wired(lambda m, x, d=dims: m.norm(torch.roll(m.linear(x), 1, d)))
+            assert claimed(model, normals(5, 3)) == expected
+
+    def test_an_empty_part_of_a_cat(self):
+        def wire(model, x):
+            z = model.linear(x)
+            return torch.cat([model.norm(z), z[:0]])
+
+        assert claimed(Wired(wire), normals(5, 3)) == {"linear.bias": ["batch-norm"]}
+
+    @pytest.mark.parametrize("fill", [-1e4, -5.0])
+    @pytest.mark.parametrize("end", ["softmax", "log_softmax"])
+    def test_a_finite_fill_is_hidden_by_softmax_alone(self, fill, end):
+        hidden = torch.eye(5, dtype=torch.bool)
+        model = Head(
+            lambda q, k, v: getattr((q @ k.mT).masked_fill(hidden, fill), end)(-1)
+        )
+        exact = fill < -1e3 and end == "softmax"
+        expected = {"k.bias": ["softmax-key"]} if exact else {}
+        assert claimed(model, normals(2, 5, 8)) == expected
+
+    def test_a_number_handed_to_python_is_seen(self):
+        def scale(model, x):
+            return model.norm(model.linear(x)) * model.linear.bias.max().item()
+
+        def choose(model, x):
+            z = model.linear(x)
+            return model.norm(z).relu() if (z > -99).all() else model.norm(z)
+
+        assert claimed(Wired(scale), normals(5, 3), trace=record) == {}
+        chosen = claimed(Wired(choose), normals(5, 3), trace=record)
+        assert chosen == {"linear.bias": ["batch-norm"]}

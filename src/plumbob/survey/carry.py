@@ -58,8 +58,8 @@ def _with_ones(
 ) -> tuple[tuple[Factor, ...], ...]:
     """Place the axes of size 1, which may have another size in the next batch.
 
-    One is known by the product of the sizes before it. One without a counterpart
-    belongs to a neighbour, and either may be it.
+    An axis of size 1 is matched to an old one by how many values precede it. Where
+    none matches, it, or its neighbour, may be the axis that varies: both are marked.
     """
     old = sizes_of(shift)
     ones = [(prod(old[:i]), i in shift.varies) for i, n in enumerate(old) if n == 1]
@@ -214,6 +214,8 @@ def _cat(op: Op) -> Fate:
     values = [(n, n.meta["val"]) for n in op.arguments["tensors"]]
     nodes = [n for n, value in values if value.numel() != 0]  # a cache starts empty
     shifts = [s for n in nodes if isinstance(s := op.shifts.get(n), Shift)]
+    if not shifts:  # only the empty one is shifted
+        return GONE
     if len(nodes) == 1:
         return shifts[0]
     varies = {op.arguments["dim"] % len(op.shape)}.union(*(s.varies for s in shifts))

@@ -3,7 +3,7 @@
 import heapq
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,11 +19,14 @@ MOST_CUTS = 1024  # rows of a packed parameter are looked at in at most so many 
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """A parameter or buffer that could take over a shift at a node's output."""
+    """A parameter or buffer that could take over a shift at a node's output.
+
+    It is a vector along `axis`; None: one number for all.
+    """
 
     name: str
     node: fx.Node
-    axis: int
+    axis: int | None
     kind: str  # batch-norm, bias
 
 
@@ -46,7 +49,8 @@ class Flow:
         self.graph = graph
         self.order = {node: i for i, node in enumerate(nodes)}
         self.arguments = {node: _arguments(node) for node in nodes}
-        self.read = _ancestors(nodes, graph.outputs)
+        numbers = {n.name for n in nodes if _number(n)}
+        self.read = _ancestors(nodes, graph.outputs | numbers)
         self.placeholders: dict[str, list[fx.Node]] = {}
         depends: set[fx.Node] = set()
         self.sums: dict[fx.Node, int] = {}
@@ -70,23 +74,26 @@ class Flow:
         if len(sizes) != 1 or not floats(nodes[0]):
             return
         whole = plain(sizes, {0}, depends=False)
-        walks = [self.follow(dict.fromkeys(nodes, whole), absorb=a) for a in (0, 1)]
-        for walk in walks:
-            if not walk.seen:
-                if walk.ends or walk.carriers:
-                    yield 0, sizes[0], walk
-                return
-        cuts = _cuts(sizes[0], walks[0].shifts, self.arguments)
-        for lo, hi in pairwise(cuts):
-            part = Shift(whole.axes, depends=False, within=((0, lo, hi),))
-            for absorb in (0, 1):
-                walk = self.follow(dict.fromkeys(nodes, part), absorb=absorb)
-                if not walk.seen:
-                    if walk.ends or walk.carriers:
-                        yield lo, hi, walk
-                    break
+        walk = self.unseen(dict.fromkeys(nodes, whole))
+        found = {(0, sizes[0]): walk}
+        if walk.seen:
+            found.clear()
+            for lo, hi in pairwise(_cuts(sizes[0], walk.shifts, self.arguments)):
+                part = replace(whole, within=((0, lo, hi),))
+                found[lo, hi] = self.unseen(dict.fromkeys(nodes, part))
+        for (lo, hi), walk in found.items():
+            if not walk.seen and (walk.ends or walk.carriers):
+                yield lo, hi, walk
 
-    def follow(self, seeds: Mapping[fx.Node, Shift], *, absorb: bool | int) -> Walk:
+    def unseen(self, seeds: Mapping[fx.Node, Shift]) -> Walk:
+        """Follow shifts; let others carry them only where they are seen otherwise."""
+        alone = self.follow(seeds, absorb=False)
+        if not alone.seen:
+            return alone
+        carried = self.follow(seeds, absorb=True)
+        return alone if carried.seen else carried
+
+    def follow(self, seeds: Mapping[fx.Node, Shift], *, absorb: bool) -> Walk:
         """Follow the shifts of some placeholders, which belong to one parameter."""
         shifts: dict[fx.Node, Fate] = dict(seeds)
         names = {self.graph.parameters.get(node.name, node.name) for node in seeds}
@@ -179,7 +186,9 @@ class Flow:
             return None
         if len(bias.users) > 1 or len(shape(bias)) != 1:
             return None
-        return Carrier(owner, node, axis, "bias")
+        if shape(bias)[0] == shape(node)[axis]:
+            return Carrier(owner, node, axis, "bias")
+        return None if shift.varies else Carrier(owner, node, None, "bias")
 
     def bias_of(
         self, node: fx.Node, shifts: Mapping[fx.Node, Fate]
@@ -291,6 +300,17 @@ def _ancestors(nodes: list[fx.Node], outputs: frozenset[str]) -> set[fx.Node]:
 
 def _random(node: fx.Node) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _number(node: fx.Node) -> bool:
+    """Return whether a number is handed to Python, out of the graph's sight.
+
+    A truth value only chooses the path, which a recorded graph owns up to.
+    """
+    if name(node) != "_local_scalar_dense":
+        return False
+    value = node.all_input_nodes[0].meta.get("val")
+    return not (isinstance(value, torch.Tensor) and value.dtype is torch.bool)
 
 
 def _hopeless(fate: Fate) -> bool:

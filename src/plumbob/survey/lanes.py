@@ -65,6 +65,8 @@ def _moved(node: fx.Node, name: str, rank: int, axis: int) -> int | None:
     if name in {"roll", "flip", "cumsum", "index_select", "gather"}:
         touched = argument(node, 2 if name == "roll" else 1, "dims", ())
         along = touched if isinstance(touched, (list, tuple)) else [touched]
+        if not along:  # a roll of all values as one row
+            return None
         return None if axis in [int(str(d)) % rank for d in along] else axis
     if name in REDUCTIONS:
         place = 2 if name in {"linalg_vector_norm", "norm"} else 1

@@ -24,6 +24,10 @@ from plumbob.survey.domain import (
 )
 from plumbob.survey.ends import ENDS
 
+# exp is 0 below -745 in float64 and sooner in narrower formats. Softmax subtracts the
+# largest score first, so this fill has no weight unless all scores are below -9e3.
+LOWEST = -1e4
+
 
 def transfer(op: Op) -> Fate:
     """Return what an operation makes of the shifts of its arguments.
@@ -95,8 +99,8 @@ def _scaled(op: Op, shift: Shift, other: Any) -> Shift:
 def _where(op: Op) -> Fate:
     """A mask. -inf is unmoved by any shift, so what is filled with it is no change.
 
-    A finite fill of -1e4 or less counts as -inf where only a softmax reads it: its
-    exponential is 0 in every format.
+    A finite fill counts as -inf where only softmax reads it and its weight there is
+    exactly 0, as `LOWEST` says; log_softmax shows the fill itself.
     """
     if "mask" in op.arguments:  # masked_fill
         shift, mask = op.only("self"), op.arguments["mask"]
@@ -109,7 +113,7 @@ def _where(op: Op) -> Fate:
     if shift is None:
         return None
     whole = broadcast(shift, op.shape)
-    if fill is not None and (fill == -torch.inf or (fill <= -1e4 and _softmaxed(op))):
+    if fill is not None and (fill == -torch.inf or (fill <= LOWEST and _softmaxed(op))):
         return whole
     return _scaled(op, whole, mask)
 
@@ -123,7 +127,8 @@ def _number(value: Any) -> float | None:
 
 
 def _softmaxed(op: Op) -> bool:
-    return all("softmax" in name(user) for user in op.node.users)
+    kinds = {"softmax", "_softmax", "_safe_softmax"}
+    return all(name(user) in kinds for user in op.node.users)
 
 
 def _reduce(op: Op) -> Fate:
@@ -140,9 +145,12 @@ def _reduce(op: Op) -> Fate:
 
 
 def _same_order(op: Op) -> Fate:
-    """Indices move along axes (flip, roll): the same where s does not vary there."""
+    """Indices move along axes (flip, roll): the same where s does not vary there.
+
+    A roll without axes moves all values as one row.
+    """
     shift = op.only("self")
-    if shift is None:
+    if shift is None or (shift.varies and not op.arguments["dims"]):
         return None
     return plain(op.shape, shift.varies, shift.depends, shift.asked)
 
