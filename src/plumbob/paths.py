@@ -30,14 +30,16 @@ def readers(survey: Survey) -> dict[str, list[str]]:
     return after
 
 
-def reached(start: Iterable[str], readers: Readers, *, without: str = "") -> set[str]:
+def reached(
+    start: Iterable[str], readers: Readers, *, without: str | None = None
+) -> set[str]:
     """Return `start` and every site behind it, on paths that avoid one site."""
-    seen, todo = {without}, list(start)
+    seen, todo = set[str](), list(start)
     while todo:
-        if (name := todo.pop()) not in seen:
+        if (name := todo.pop()) not in seen and name != without:
             seen.add(name)
             todo += readers.get(name, ())
-    return seen - {without}
+    return seen
 
 
 def behind(name: str, readers: Readers) -> set[str]:

@@ -64,6 +64,12 @@ def test_a_bias_of_its_own_is_a_root():
     assert not next(findings(linear_relu, relu(z, bias=[0.5, 1.0]))).own_cause
 
 
+@pytest.mark.parametrize(("many", "own"), [(3, False), (4, True)])
+def test_half_of_the_units_stay_on_anyway_where_the_bias_does_it(many, own):
+    bias = [1.5] * many + [0.5] * (9 - many)
+    assert next(findings(linear_relu, relu(ramp(9, 9), bias=bias))).own_cause is own
+
+
 @pytest.mark.parametrize(
     ("reads_input", "advice"), [(True, "Subtract the mean"), (False, "Put a norm")]
 )

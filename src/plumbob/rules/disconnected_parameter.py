@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.paths import behind, reached, readers
 from plumbob.rule import modules, rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Site, Survey
+from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 
 @rule("PB405", "disconnected-parameter", Needs.GRADIENTS, Severity.ERROR, since="0.1")
@@ -63,12 +64,13 @@ def disconnected_parameter(survey: Survey) -> Iterator[Finding]:
         return
     reached = {name for name, g in survey.gradients.items() if g.reached}
     learns = {s.name for s in survey.sites if reached & {s.weight, s.bias}}
-    unfed = not _reached(survey) & learns
+    after = readers(survey)
+    unfed = not _fed(survey) & learns
     cut = {
         name
         for site in survey.sites
         if (reading := survey.readings.get(site.name)) and reading.z is not None
-        if site.name not in learns and (unfed or _behind(site, survey) & learns)
+        if site.name not in learns and (unfed or behind(site.name, after) & learns)
         for name in (site.weight, site.bias)
         if name in lost
     }
@@ -95,25 +97,13 @@ def disconnected_parameter(survey: Survey) -> Iterator[Finding]:
             )
 
 
-def _reached(survey: Survey) -> set[str]:
+def _fed(survey: Survey) -> set[str]:
     """Return the names of all sites that the model's input reaches.
 
     All sites where none is known to read it: then nothing can be said.
     """
-    first = [site for site in survey.sites if site.reads_input]
-    found = {site.name for site in first or survey.sites}
-    return found.union(*(_behind(site, survey) for site in first))
-
-
-def _behind(site: Site, survey: Survey) -> set[str]:
-    """Return the names of all sites downstream."""
-    feeds = {s.name: [feed.site for feed in s.feeds] for s in survey.sites}
-    seen, todo = set[str](), list(feeds[site.name])
-    while todo:
-        if (name := todo.pop()) not in seen:
-            seen.add(name)
-            todo += feeds.get(name, [])
-    return seen
+    first = [site for site in survey.sites if site.reads_input] or survey.sites
+    return reached((site.name for site in first), readers(survey))
 
 
 def _finding(

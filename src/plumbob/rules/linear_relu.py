@@ -111,7 +111,8 @@ def _finding(
     assert z is not None
     bias = reading.bias(len(always))
     by_bias = always & (z.low < bias)
-    mainly_bias = 2 * by_bias.sum() > always.sum()
+    # the signs of w.mu are mixed: about half stay on anyway where b does it
+    mainly_bias = 3 * by_bias.sum() > always.sum()
     group = by_bias if mainly_bias else always & ~by_bias
     far = np.where(group, z.low / np.where(z.sd > 0, z.sd, 1), -np.inf)
     worst = int(far.argmax())
