@@ -91,3 +91,24 @@ def test_checkpointing_counts_once(reentrant):
     assert (probed.readings["fc"].z.count == 4).all()
     assert ("gradients" in probed.unseen) == reentrant
     assert bool(probed.gradients) != reentrant
+
+
+class Sometimes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.always, self.gated = nn.Linear(3, 1), nn.Linear(3, 1)
+
+    def forward(self, x):
+        z = self.always(x)
+        return z + self.gated(x) if x[0, 0] > 0 else z
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_batch_that_does_not_reach_a_parameter_counts(sign):
+    model, x = Sometimes().double(), torch.rand(6, 3).double() + 1
+    parts = [(sign * x[:4], x[:4, :1]), (-sign * x[4:], x[4:, :1])]
+    probed = seen(model, parts, options={"loss": squared}, loss=squared)
+    for a, b in parts:
+        (squared(model(a), b) * len(a) / 6).backward()
+    for name, p in model.named_parameters():
+        close(probed.gradients[name].norm, p.grad.norm())

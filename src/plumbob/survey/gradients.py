@@ -1,5 +1,6 @@
 """Gradients of the loss: how large, whether finite, whether there is a path at all."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ class Gradients:
             RuntimeError: the backward pass failed.
         """
         self.samples += samples
+        share = samples / self.samples
         if not loss.requires_grad:
+            self._merge([None] * len(self.parameters), share)
             return
         wanted = list(self.parameters.values())
         try:
@@ -44,13 +47,18 @@ class Gradients:
             return
         if any(g is None for g in found) and _checkpointed(loss):
             self.hidden = True
+        self._merge(found, share)
+
+    def _merge(self, found: Sequence[Tensor | None], share: float) -> None:
+        """Average in a batch's gradients; of a parameter not reached it is 0."""
         for name, g in zip(self.parameters, found, strict=True):
+            before = self.mean.get(name)
             if g is None:
+                if before is not None:
+                    self.mean[name] = before * (1 - share)
                 continue
             g = g.detach().to_dense() if g.is_sparse else g.detach()
             g = g.float() if g.dtype in {torch.float16, torch.bfloat16} else g
-            before = self.mean.get(name)
-            share = samples / self.samples
             if before is None:
                 self.mean[name] = g if share == 1 else g * share
             else:
