@@ -293,3 +293,12 @@ def test_a_class_that_never_occurs_does_not_send_the_others_up():
     facts = measured(None, torch.zeros(N, K + 1), CLASSES, ce)
     assert facts.shift[:K] == pytest.approx(centred(np.log(SHARES)), abs=1e-3)
     assert facts.shift[K] < -8
+
+
+def test_half_precision_inside_shows_in_single_precision_outside():
+    z = torch.randn(N, K, generator=GENERATOR)
+    half = z.bfloat16()
+    found = measured(half, half.float(), CLASSES, ce)
+    assert found.site == "head"
+    found = measured(half, z.softmax(-1), ONE_HOT, functional.mse_loss)
+    assert found.site == "head"

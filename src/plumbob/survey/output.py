@@ -183,13 +183,16 @@ def _head(
         z = z[:kept].detach()
         z = z[:, None] if z.ndim == 1 else z
         axis = 1 if site.kind.startswith("conv") else -1
-        close = 1e-4 if outputs.dtype in {torch.float32, torch.float64} else 2e-2
+        exact = {z.dtype, outputs.dtype} <= {torch.float32, torch.float64}
+        close = 1e-4 if exact else 2e-2
         first = site.activation or "identity"  # a z of 0 fits tanh and identity
         for link, (view, at) in product(
             sorted(_LINKS, key=lambda name: name != first), _views(z, axis, outputs)
         ):
             made = partial(_made, link=_LINKS[link], axis=axis, view=view)
-            if torch.allclose(made(z), outputs, rtol=close, atol=close * 1e-2):
+            if torch.allclose(
+                made(z).to(outputs), outputs, rtol=close, atol=close * 1e-2
+            ):
                 return _Head(z, axis, at, made, site.name)
     if outputs.ndim == 1:
         return _Head(outputs[:, None], -1, -1, lambda a: a[:, 0], None)
