@@ -211,3 +211,16 @@ def test_the_data_are_untouched():
     before = x.clone()
     seen(model, x)
     assert torch.equal(x, before)
+
+
+def test_a_loss_that_works_in_place_spoils_nothing():
+    def loss(outputs, targets):
+        outputs -= targets.neg_()
+        return outputs.square().sum()
+
+    model, x, y = nn.Linear(4, 2), torch.randn(5, 4), torch.ones(5, 2)
+    probed = seen(model, (x, y), loss=loss)
+    assert torch.equal(y, torch.ones(5, 2))
+    assert torch.equal(probed.targets, y)
+    assert torch.allclose(probed.outputs, model(x))
+    assert probed.loss == pytest.approx(float((model(x) + y).detach().square().sum()))

@@ -9,6 +9,7 @@ from torch import nn
 from plumbob.errors import InputError
 from plumbob.survey.weights import load, weigh
 from plumbob.types import Feed, Site
+from probing import agrees, close, seen, squared, traced
 
 
 def feed(site, repeat=1):
@@ -179,3 +180,27 @@ def test_units_of_a_grouped_transposed_convolution(channels, groups):
     W = net.weight.detach().double().reshape(groups, 8 // groups, channels // groups, 4)
     norm = W.square().sum((1, 3)).sqrt().reshape(-1)
     assert rows[""].norm == pytest.approx(norm.numpy(), rel=1e-12)
+
+
+def test_a_transposed_tie_is_a_parameter_of_its_own():
+    torch.manual_seed(0)
+    encode, decode = nn.Linear(6, 3).double(), nn.Linear(3, 6).double()
+    decode.weight = nn.Parameter(encode.weight.t())
+    model = nn.Sequential(encode, nn.ReLU(), decode)
+    x = torch.randn(8, 6).double()
+    found = traced(model, x)
+    assert [(s.weight, s.out, s.transposed) for s in found] == [
+        ("0.weight", 3, False),
+        ("2.weight", 6, False),
+    ]
+    _, rows, _ = weigh(model, found)
+    for name, layer in (("0", encode), ("2", decode)):
+        close(rows[name].norm, layer.weight.detach().norm(dim=1))
+    probed = seen(model, (x, x), found=found, loss=squared)
+    assert not probed.sites
+    agrees(probed.readings["0"], x, encode.weight, encode.bias)
+    agrees(probed.readings["2"], encode(x).relu(), decode.weight, decode.bias)
+    squared(model(x), x).backward()
+    for name, layer in (("0", encode), ("2", decode)):
+        norms = layer.weight.grad.norm(dim=1)
+        close(probed.readings[name].grad_weight, norms)

@@ -47,10 +47,11 @@ class Graph:
 
 
 def canonical(model: nn.Module) -> dict[str, str]:
-    """Map the name of every parameter to the first name of the same memory.
+    """Map the name of every parameter to the first name of the same values.
 
-    The storage is compared, not its address, which is 0 on the meta device. Empty
-    parameters, which have no memory, are left out.
+    The storage is compared, not its address, which is 0 on the meta device; another's
+    transpose, which has the same memory, is a parameter of its own. Empty parameters,
+    which have no memory, are left out.
     """
     first: dict[tuple[Any, ...], str] = {}
     names: dict[str, str] = {}
@@ -58,7 +59,8 @@ def canonical(model: nn.Module) -> dict[str, str]:
         if isinstance(p, nn.parameter.UninitializedParameter) or not p.numel():
             continue
         storage = p.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
-        names[name] = first.setdefault((storage, p.storage_offset(), p.numel()), name)
+        place = (storage, p.storage_offset(), p.shape, p.stride())
+        names[name] = first.setdefault(place, name)
     return names
 
 

@@ -1,5 +1,6 @@
 """Sees every affine map that a model computes, whatever module computes it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,22 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from plumbob.survey.graph import canonical
+from plumbob.survey.parts import Part, Parts, storage
 
 aten = torch.ops.aten
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Where in memory a parameter, or a copy of it, lies.
-
-    `step` is the distance in memory of two neighbours on the parameter's first axis.
-    """
-
-    name: str
-    parameter: Tensor
-    start: int
-    step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +19,8 @@ class Map:
     """One computation of z: inputs x with features on `x_axis`, z likewise.
 
     `kind` is "map", "embedding" or "norm"; `rows` the units of the parameter that
-    are used, where these are not all; `bias` what was added.
+    are used, where these are not all; `bias` what was added. `turn` counts the uses
+    of the weight in this way.
     """
 
     weight: str
@@ -48,11 +37,7 @@ class Map:
     groups: int = 1
     bias: Tensor | None = None
     bias_name: str | None = None
-
-
-def storage(t: Tensor) -> int:
-    """Return what identifies the memory behind a tensor."""
-    return t.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]
+    turn: int = 0
 
 
 class Maps(TorchDispatchMode):
@@ -65,8 +50,8 @@ class Maps(TorchDispatchMode):
     adds a parameter along the units. Copies of a parameter (a cast by autocast,
     `contiguous`) count as the parameter. A weight that is computed from parameters
     belongs to none and is not seen; nor is one matrix per sample or per expert. A
-    single vector is seen only where the weight is in `vectors`: else it is a step of
-    a power iteration (spectral norm).
+    single vector or a parameter is seen as input only where the weight is in
+    `vectors`: else it is a power iteration (spectral norm), or makes a weight (LoRA).
     """
 
     def __init__(
@@ -77,45 +62,19 @@ class Maps(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.on_input, self.on_output = on_input, on_output
-        first = canonical(model)
         self.gains = set[str]()  # parameters that may scale units: 1-D
         self.vectors = set[str]()  # parameters that may be applied to one vector
-        self.parts: dict[int, list[Part]] = {}
-        every = dict(model.named_parameters(remove_duplicate=False))
-        for name in dict.fromkeys(first.values()):
-            p = every[name]
-            if 0 in p.stride():  # expanded: its rows are one and the same
-                continue
-            step = p.stride(0) if p.ndim else 1
-            place = Part(
-                name=name, parameter=p, start=int(p.storage_offset()), step=int(step)
-            )
-            self.parts.setdefault(storage(p), []).append(place)
-        self.copies: dict[int, tuple[Part, Tensor]] = {}
+        self.parts = Parts(model)
+        self.find = self.parts.find
         self.waiting: dict[int, Map] = {}
-
-    def find(self, t: Any) -> Part | None:
-        """Return the parameter that a tensor is, or is a part or a copy of."""
-        if not isinstance(t, Tensor) or t.layout != torch.strided:
-            return None
-        key = storage(t)
-        if key in self.copies:
-            return self.copies[key][0]
-        for part in self.parts.get(key, ()):
-            if (
-                0
-                <= int(t.storage_offset()) - part.start
-                < max(1, part.parameter.numel())
-            ):
-                return part
-        return None
+        self.turns = Counter[tuple[Any, ...]]()
 
     def forget(self) -> None:
         """Finish what waits for a bias, and drop all that was held of this batch."""
         for waiting in list(self.waiting.values()):
             self.on_output(waiting)
         self.waiting.clear()
-        self.copies.clear()
+        self.parts.forget()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -130,28 +89,25 @@ class Maps(TorchDispatchMode):
             read = []
         out = func(*args, **kwargs)
         if added is not None:
-            key, bias = read[0], self.find(added)
-            told = self.waiting.pop(key)
-            self.on_output(
-                replace(
-                    told,
-                    z=out,
-                    z_axis=_from_end(told),
-                    bias=added.reshape(-1),
-                    bias_name=bias.name if bias else None,
-                )
-            )
+            (bias, axis), told = added, self.waiting.pop(read[0])
+            own = self.find(bias)
+            name = own.name if own else None
+            bias = bias.reshape(-1)
+            self.on_output(replace(told, z=out, z_axis=axis, bias=bias, bias_name=name))
         elif read:
             made = {storage(t) for t in _flat([out])}
             self._finish([key for key in read if key not in made])
         if func in COPIES:
-            self._copy(args[0], out)
+            self.parts.copy(args[0], out)
         elif func in SEEN:
             for found in SEEN[func](self, out, *args, **kwargs):
                 self._tell(found)
         return out
 
     def _tell(self, found: Map) -> None:
+        use = (found.weight, found.kind, found.rows, found.transposed)
+        found = replace(found, turn=self.turns[use])
+        self.turns[use] += 1
         if found.x is not None:
             self.on_input(found)
         if found.bias is None and found.kind != "embedding":
@@ -179,30 +135,23 @@ class Maps(TorchDispatchMode):
 
     def _added(
         self, func: Any, args: Any, kwargs: Any, read: list[int]
-    ) -> Tensor | None:
-        """Return the parameter that is added along the units of the z that waits."""
+    ) -> tuple[Tensor, int] | None:
+        """Return what parameter is added to the z that waits, and the axis of units."""
         if func not in ADDS or kwargs:
             return None
         told = self.waiting[read[0]]
-        axis = _from_end(told)
         pairs = [args[:2], args[1::-1]][: 1 if func is aten.add_.Tensor else 2]
         for z, bias in pairs:
-            if not isinstance(bias, Tensor) or storage(z) != read[0]:
+            if not (isinstance(z, Tensor) and isinstance(bias, Tensor)):
                 continue
-            whole = z.numel() == told.z.numel() and z.ndim >= -axis
-            along = bias.ndim >= -axis and bias.shape[axis] == told.units
-            if whole and along and z.shape[axis] == bias.numel() == told.units:
-                return bias if self.find(bias) else None
+            if storage(z) != read[0] or bias.numel() != told.units:
+                continue
+            axis = _units_in(z, told)
+            if axis is None or bias.ndim < -axis or not self.find(bias):
+                continue
+            if bias.shape[axis] == told.units:
+                return bias, axis
         return None
-
-    def _copy(self, source: Any, out: Tensor) -> None:
-        part = self.find(source)
-        if part is None or storage(out) == storage(source) or not out.ndim:
-            return
-        axes = [i for i, s in enumerate(source.stride()) if s == part.step]
-        step = out.stride(axes[0]) if axes else part.step
-        start = int(out.storage_offset()) - (int(source.storage_offset()) - part.start)
-        self.copies[storage(out)] = replace(part, start=start, step=step), out
 
     def product(
         self, out: Tensor, x: Tensor, w: Tensor, bias: Tensor | None = None
@@ -213,6 +162,8 @@ class Maps(TorchDispatchMode):
             if part is None:
                 continue
             other, z = (w, out) if left else (x, out)
+            if self.find(other) and part.name not in self.vectors:
+                continue  # a weight in the making, as of LoRA
             if other.ndim == 1 or weight.ndim == 1:
                 if weight.ndim == 1 or part.name not in self.vectors:
                     return
@@ -326,8 +277,14 @@ class Maps(TorchDispatchMode):
                 return
 
 
-def _from_end(told: Map) -> int:
-    return told.z_axis - told.z.ndim if told.z_axis >= 0 else told.z_axis
+def _units_in(z: Tensor, told: Map) -> int | None:
+    """Return the axis of a view of the whole z, from its end, on which units lie."""
+    step = told.z.stride(told.z_axis)
+    for axis in range(-1, -z.ndim - 1, -1):
+        same = told.units == 1 or z.stride(axis) == step
+        if same and z.numel() == told.z.numel() and z.shape[axis] == told.units:
+            return axis
+    return None
 
 
 def _flat(args: Any) -> Iterator[Tensor]:
@@ -345,9 +302,18 @@ ADDS = {aten.add.Tensor, aten.add_.Tensor}
 
 
 def _biased(
-    maps: Maps, out: Tensor, bias: Tensor, x: Tensor, w: Tensor, **_: Any
+    maps: Maps,
+    out: Tensor,
+    bias: Any,
+    x: Tensor,
+    w: Tensor,
+    *,
+    beta: Any = 1,
+    **_: Any,
 ) -> Iterator[Map]:
-    return maps.product(out, x, w, bias)
+    for found in maps.product(out, x, w, bias * beta if beta != 1 else bias):
+        own = maps.find(bias) if found.bias is not None else None
+        yield replace(found, bias_name=own.name if own else None)
 
 
 def _linear(

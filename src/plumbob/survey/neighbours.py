@@ -30,6 +30,7 @@ from plumbob.survey.views import View
 
 PASSES = SAME | SHAPE | DROPOUT | {"getitem", "constant_pad_nd", "pad"}
 MAPS = CONVOLUTIONS | MATRICES
+MAKES_WEIGHT = SAME | SHAPE | PRODUCTS | MATRICES | {"add", "sub"}
 # Activations that are sometimes written out, by their values. Approximations of
 # gelu count as gelu.
 WRITTEN_OUT: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
@@ -214,6 +215,35 @@ def _skips(other: fx.Node, node: fx.Node, origins: "Origins") -> bool:
             return False
         other = live[0]
     return False
+
+
+def makes_weight(
+    node: fx.Node, origins: "Origins", known: Mapping[fx.Node, View]
+) -> bool:
+    """Say whether a product of two parameters (LoRA's) is read only as a weight."""
+    if op(node) not in MATRICES or not known.keys() >= set(node.all_input_nodes):
+        return False
+    todo = [node]
+    while todo:
+        at = todo.pop()
+        for user in at.users:
+            if user in origins.learned and op(user) in MAKES_WEIGHT:
+                todo.append(user)
+            elif not _as_weight(at, user):
+                return False
+    return bool(node.users)
+
+
+def _as_weight(at: fx.Node, reader: fx.Node) -> bool:
+    """Say whether a node is what the reader multiplies its input by, from the right.
+
+    To the left, or one matrix per sample, it may as well be learned queries.
+    """
+    name = op(reader)
+    if name not in MAPS - {"bmm", "baddbmm", "einsum"}:
+        return False
+    place = 2 if name in {"addmm", "addmv"} else 1
+    return [i for i, a in enumerate(reader.args) if a is at] == [place]
 
 
 class Origins:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,9 +25,11 @@ RECORD = 4_000_000  # elements of net inputs, and of outputs, that are kept
 class Probed:
     """What was measured; `sites` are those that no trace had found.
 
-    `loss` is the mean per sample. `net_inputs`, `outputs` and `targets` are of the
-    same batches, the first ones up to RECORD elements; `net_inputs` has the shape of
-    `outputs` where the counts agree, and is None where no single site is the output.
+    `loss` is what the loss returned, averaged over the batches by their samples: the
+    mean per sample only where the loss is a mean. `net_inputs`, `outputs` and
+    `targets` are of the same batches, the first ones up to RECORD elements;
+    `net_inputs` has the shape of `outputs` where the counts agree, and is None where
+    no single site is the output.
     """
 
     readings: Mapping[str, Reading]
@@ -130,7 +132,12 @@ class _Run(nn.Module):
             output = self.model(*args, **kwargs)
         maps.forget()
         self.doing = "the loss"
-        value = _loss(output, batch, loss)
+        given = output
+        if loss is not None:  # it may work in place
+            if isinstance(output, Tensor):
+                output = output.detach().clone()
+            batch = replace(batch, targets=_copies(batch.targets))
+        value = _loss(given, batch, loss)
         if value is None:
             return output, None
         if gradient is not None:

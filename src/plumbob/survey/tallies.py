@@ -21,7 +21,7 @@ class Tally:
 
     z: Sums
     x: Sums = field(default_factory=Sums)
-    bias: Any = 0.0
+    bias: Any = None
     second: Second | None = None
     rows: Thinned | None = None
     samples: int = 0
@@ -43,7 +43,7 @@ class Tallies:
         self.head: str | None = None
         self.head_z: list[Tensor] = []
         self.tallies: dict[str, Tally] = {}
-        self.turns: dict[Any, int] = {}
+        self.held: dict[Any, Tensor] = {}
         self.last: tuple[Any, Tensor, Moments] | None = None
         self.gains = {s.weight for s in sites if s.kind == "norm"}
         self.vectors = {s.weight for s in sites if s.kind != "norm"}
@@ -59,7 +59,7 @@ class Tallies:
         self.flush()
         self.samples = samples
         self.batch += 1
-        self.turns.clear()
+        self.held.clear()
         self.last = None
 
     def flush(self) -> None:
@@ -69,17 +69,26 @@ class Tallies:
             tally.z.flush()
 
     def see_input(self, found: Map) -> None:
-        """Note the inputs of a map, before anything can change them."""
-        site, tally = self._tally(found)
+        """Note the inputs of a map, before anything can change them.
+
+        Where the bias that is added next will tell whose they are, they are held.
+        """
         assert found.x is not None
-        if tally.last_x == self.batch:
-            tally.x.add(found.x, found.x_axis, again=True)
+        if found.bias is None and len(self._candidates(found)) > 1:
+            self.held[_use(found)] = found.x.detach().clone()
         else:
-            tally.x.merge(self._moments_of_input(found.x, found.x_axis))
+            self._add_input(found, found.x)
+
+    def _add_input(self, found: Map, x: Tensor) -> None:
+        site, tally = self._tally(found)
+        if tally.last_x == self.batch:
+            tally.x.add(x, found.x_axis, again=True)
+        else:
+            tally.x.merge(self._moments_of_input(x, found.x_axis))
         tally.last_x = self.batch
-        if site.reads_input and found.x.shape[found.x_axis] <= WIDEST_INPUT:
+        if site.reads_input and x.shape[found.x_axis] <= WIDEST_INPUT:
             tally.second = tally.second or Second()
-            tally.second.add(found.x, found.x_axis)
+            tally.second.add(x, found.x_axis)
 
     def _moments_of_input(self, x: Tensor, axis: int) -> Moments:
         """Measure an input once for all maps in a row that read it (q, k and v)."""
@@ -94,9 +103,10 @@ class Tallies:
 
     def see_output(self, found: Map) -> None:
         """Note z of a map."""
+        held = self.held.pop(_use(found), None)
+        if held is not None:
+            self._add_input(found, held)
         site, tally = self._tally(found)
-        turn = (found.weight, found.kind, found.rows, found.transposed)
-        self.turns[turn] = self.turns.get(turn, 0) + 1
         tally.z.add(found.z, found.z_axis, again=tally.last_z == self.batch)
         if found.bias is not None and found.bias.numel() in {1, found.units}:
             tally.bias = found.bias.detach().double().cpu().numpy().reshape(-1)
@@ -116,19 +126,22 @@ class Tallies:
             self.tallies[site.name] = Tally(z=Sums(above=above))
         return site, self.tallies[site.name]
 
-    def _site(self, found: Map) -> Site:
-        """Return the site of a map; of sites that share a weight, the next in turn."""
+    def _candidates(self, found: Map) -> list[Site]:
         key = (found.weight, found.kind)
         same = [s for s in self.known.get(key, ()) if _fits(s, found)]
-        exact = [s for s in same if s.transposed == found.transposed] or same
-        if not exact:
+        return [s for s in same if s.transposed == found.transposed] or same
+
+    def _site(self, found: Map) -> Site:
+        """Return a map's site; of several, that of its bias, else the next in turn."""
+        same = self._candidates(found)
+        if not same:
             site = self._new(found)
             self.extra.append(site)
             self.sites[site.name] = site
             self._know(site)
             return site
-        turn = (found.weight, found.kind, found.rows, found.transposed)
-        return exact[self.turns.get(turn, 0) % len(exact)]
+        own = [s for s in same if s.bias == found.bias_name] or same
+        return own[found.turn % len(own)]
 
     def _new(self, found: Map) -> Site:
         """Make a site of a map that no trace found, named like all others."""
@@ -172,15 +185,21 @@ class Tallies:
                 silent[name] = "in no affine map that could be measured"
         for name, tally in self.tallies.items():
             site, z = self.sites[name], tally.z.moments
+            part = site.bias is not None and tally.bias is None
+            if part and z is not None:
+                silent[name] = "other operations lie between its map and its bias"
+            rows = None if part else tally.rows
             grad = gradients.rows(site) if gradients else (None, None)
             readings[name] = Reading(
                 samples=tally.samples,
                 x=tally.x.moments,
-                z=z,
-                shift=None if z is None else z.mean - tally.bias,
-                saturated=tally.z.beyond,
+                z=None if part else z,
+                shift=None
+                if z is None
+                else z.mean - (0.0 if tally.bias is None else tally.bias),
+                saturated=None if part else tally.z.beyond,
                 top=tally.second.top() if tally.second else None,
-                sample=tally.rows.value(site.out) if tally.rows else None,
+                sample=rows.value(site.out) if rows else None,
                 grad_weight=grad[0],
                 grad_bias=grad[1],
             )
@@ -189,6 +208,10 @@ class Tallies:
 
 def _sort(kind: str) -> str:
     return kind if kind in {"embedding", "norm"} else "map"
+
+
+def _use(found: Map) -> tuple[Any, ...]:
+    return found.weight, found.kind, found.rows, found.transposed, found.turn
 
 
 def _fits(site: Site, found: Map) -> bool:

@@ -13,7 +13,13 @@ from plumbob.survey.graph import record as record
 from plumbob.survey.lanes import Lane, carry
 from plumbob.survey.modules import module_sites as module_sites
 from plumbob.survey.names import Names
-from plumbob.survey.neighbours import After, Origins, after, ends_residual
+from plumbob.survey.neighbours import (
+    After,
+    Origins,
+    after,
+    ends_residual,
+    makes_weight,
+)
 from plumbob.survey.norms import Norms, written_out
 from plumbob.survey.ops import NORMS, NOTHING_READ, PRODUCTS, op
 from plumbob.survey.views import View, views
@@ -82,7 +88,8 @@ class _Walk:
     def step(self, node: fx.Node) -> None:
         if node.op == "output":
             return
-        maps = [] if self._iterates(node) else list(affine(node, self.known))
+        none = self._iterates(node) or makes_weight(node, self.origins, self.known)
+        maps = [] if none else list(affine(node, self.known))
         if node in self.norms.gains:
             maps = [self.norms.gains[node]]
         if maps and maps[0].kind != "norm":
