@@ -93,6 +93,34 @@ def test_state_of_an_optimiser_proves_training():
     }
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_only_what_an_optimiser_has_stepped_is_trained(together):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    used = torch.optim.Adam((model if together else model[0]).parameters())
+    unused = torch.optim.Adam(model[2].parameters())
+    model[0](torch.randn(3, 4)).sum().backward()
+    used.step()
+    given = used if together else [used, unused]
+    assert stages(model, of(model), given, None) == {
+        "0": Stage.TRAINED,
+        "2": Stage.INIT,
+    }
+
+
+def test_lbfgs_keeps_one_state_for_all():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    optimizer = torch.optim.LBFGS(model.parameters())
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(torch.ones(3, 4)).square().sum()
+        loss.backward()
+        return loss.detach()
+
+    optimizer.step(closure)
+    assert judged(model, optimizer) == {Stage.TRAINED}
+
+
 def test_batch_norm_counters_leave_nothing_initial():
     model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
     assert judged(model) == {Stage.INIT}

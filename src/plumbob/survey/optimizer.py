@@ -39,22 +39,27 @@ def optimizer_facts(optimizer: Any, model: nn.Module) -> Optimizer:
         ('weight', 'bias')
     """
     names = {id(p): name for name, p in model.named_parameters()}
-    several = list(_flat(optimizer))
+    several = list(each(optimizer))
     return Optimizer(
         name=" + ".join(dict.fromkeys(type(one).__name__ for one in several)),
-        steps=max((_steps(one.state) for one in several), default=0),
+        steps=max((steps(one.state) for one in several), default=0),
         groups=tuple(
             _group(one, group, names) for one in several for group in one.param_groups
         ),
     )
 
 
-def _flat(optimizer: Any) -> Iterable[Any]:
+def each(optimizer: Any) -> Iterable[Any]:
+    """Yield the optimisers in an optimiser, list, tuple or dict.
+
+    Raises:
+        InputError: something else is there.
+    """
     if isinstance(optimizer, Mapping):
         optimizer = list(optimizer.values())
     if isinstance(optimizer, (list, tuple)):
         for one in optimizer:
-            yield from _flat(one)
+            yield from each(one)
     elif hasattr(optimizer, "param_groups") and hasattr(optimizer, "state"):
         yield optimizer
     else:
@@ -75,13 +80,13 @@ def _group(optimizer: Any, group: Mapping[str, Any], names: Mapping[int, str]) -
     )
 
 
-def _steps(state: Mapping[Any, Mapping[str, Any]]) -> int:
+def steps(state: Mapping[Any, Mapping[str, Any]]) -> int:
     """Return the largest "step"; a momentum without one proves at least one step."""
-    steps = [0]
+    found = [0]
     for kept in state.values():
         step = kept.get("step")
         if step is not None:
-            steps.append(int(step))
+            found.append(int(step))
         elif any(isinstance(value, Tensor) for value in kept.values()):
-            steps.append(1)
-    return max(steps)
+            found.append(1)
+    return max(found)

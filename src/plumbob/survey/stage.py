@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from plumbob.survey.optimizer import optimizer_facts
+from plumbob.survey.optimizer import each, steps
 from plumbob.types import Site, Stage
 
 _ENOUGH = 24.0  # bits: chance of a false match below 1e-7
@@ -41,8 +41,8 @@ def stages(
     Args:
         model: where the parameters are.
         sites: the sites asked about.
-        optimizer: what `optimizer_facts` takes, or None. Steps in its state make its
-            parameters `TRAINED`.
+        optimizer: what `optimizer_facts` takes, or None. Steps in the state that it
+            keeps of a parameter make that `TRAINED`.
         said: by the user; it holds for every site, whatever the evidence.
 
     Returns:
@@ -77,10 +77,18 @@ def stages(
 
 
 def _stepped(optimizer: Any, model: nn.Module) -> set[str]:
-    facts = optimizer_facts(optimizer, model) if optimizer is not None else None
-    if facts is None or not facts.steps:
-        return set()
-    return {p for group in facts.groups for p in group.parameters}
+    """Return the parameters that a step is kept of.
+
+    LBFGS keeps one state for all, under its first parameter.
+    """
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = set[str]()
+    for one in each(optimizer) if optimizer is not None else ():
+        state = {p: kept for p, kept in one.state.items() if steps({p: kept})}
+        every = [p for group in one.param_groups for p in group["params"]]
+        shared = bool(state) and isinstance(one, torch.optim.LBFGS)
+        found |= {names.get(id(p), "") for p in (every if shared else state)}
+    return found
 
 
 @dataclass
