@@ -102,8 +102,8 @@ def test_only_what_an_optimiser_has_stepped_is_trained(together):
     used.step()
     given = used if together else [used, unused]
     assert stages(model, of(model), given, None) == {
-        "0": Stage.TRAINED,
-        "2": Stage.INIT,
+        "0.weight": Stage.TRAINED,
+        "2.weight": Stage.INIT,
     }
 
 
