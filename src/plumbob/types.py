@@ -319,8 +319,8 @@ class Survey:
 
     `unseen` maps what could not be measured (a parameter, a site, or a kind of fact
     by its name in `Needs` in lower case) to why. `bends` are the operations of the
-    graph that are not affine and no site's activation. `said` is the stage in the user's
-    words, where a site's own may come from evidence.
+    graph that are not affine and no site's activation. `said` is the stage as the
+    user said it, where a site's own may come from evidence.
     """
 
     sites: tuple[Site, ...]
@@ -355,7 +355,7 @@ class Finding:
     """One verdict.
 
     A rule writes message, cause and advice as templates over the evidence
-    (`{share:.0%}`), so no number is shown that is not evidence; code, name and the
+    (`{share:.0%}`, `{n} {n:unit|units}`), so no number is shown that is not evidence; code, name and the
     default severity are filled in by the rule that yields it. `own_cause` says that
     the evidence singles out a cause at this very place, so that no other finding
     explains it.

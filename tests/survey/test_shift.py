@@ -266,3 +266,20 @@ def test_fx_nodes_without_a_rule_end_the_proof():
     graph = export(head, (normals(2, 5, 8),), {}, training=False)
     assert isinstance(graph.module, fx.GraphModule)
     assert not rows(proofs(head, None, graph))
+
+
+def test_a_bias_that_is_also_a_view_elsewhere_is_not_followed_alone():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.l, self.b = nn.Linear(3, 4), nn.BatchNorm1d(4)
+            self.row = nn.Parameter(self.l.bias.detach()[None])
+
+        def forward(self, x):
+            return self.b(self.l(x)) + self.row
+
+    model = Both()
+    graphs = [
+        export(model, (torch.randn(6, 3),), {}, training=t) for t in (True, False)
+    ]
+    assert proofs(model, *graphs) == ()

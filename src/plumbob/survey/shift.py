@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from plumbob.survey.flow import Flow, Walk
-from plumbob.survey.graph import Graph
+from plumbob.survey.graph import Graph, canonical
 from plumbob.survey.replay import Claim, replays
 from plumbob.types import Proof
 
@@ -69,10 +69,11 @@ def _proved(
     model: nn.Module, graph: Graph
 ) -> Iterator[tuple[tuple[str, int, int], tuple[Walk, float | None, str]]]:
     """Yield what is proved in one graph and passes the randomised test."""
-    flow = Flow(graph)
+    flow, shared = Flow(graph), _shared(model)
     walks = [
         ((parameter, lo, hi), walk)
         for parameter in dict.fromkeys(graph.parameters.values())
+        if parameter not in shared
         for lo, hi, walk in flow.redundant(parameter)
     ]
     claims = [
@@ -87,3 +88,15 @@ def _proved(
     for (key, walk), trial in zip(walks, trials, strict=True):
         if trial.holds:
             yield key, (walk, trial.error, trial.untested)
+
+
+def _shared(model: nn.Module) -> set[str]:
+    """Return the parameters in whose memory another one lies, in another form.
+
+    Shifting one shifts the other, which a walk from one of them alone would miss.
+    """
+    places: dict[int, set[str]] = {}
+    for name, first in canonical(model).items():
+        storage = model.get_parameter(name).untyped_storage()
+        places.setdefault(storage._cdata, set()).add(first)  # pyright: ignore[reportPrivateUsage]
+    return set[str]().union(*(names for names in places.values() if len(names) > 1))
