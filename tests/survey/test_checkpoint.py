@@ -94,10 +94,8 @@ def test_what_cannot_be_told_is_said(tmp_path):
         },
     )
     assert set(survey.unseen) == {
-        "c_proj.weight",
-        "depthwise.weight",
-        "ids",
-        "odd.weight",
+        *("graph", "activations", "gradients", "targets"),
+        *("c_proj.weight", "depthwise.weight", "ids", "odd.weight"),
     }
     assert set(survey.readings) == {"c_attn"}
     assert "square" in survey.unseen["c_proj.weight"]

@@ -37,7 +37,8 @@ def read(path: str | Path, *, on_tensor: Callable[[str], None] | None = None) ->
     held = {entry.name: entry for entry in found}
     tensors: dict[str, Census] = {}
     readings: dict[str, Reading] = {}
-    unseen: dict[str, str] = {}
+    only = "a checkpoint holds weights only"
+    unseen = dict.fromkeys(("graph", "activations", "gradients", "targets"), only)
     for entry in found:
         if on_tensor:
             on_tensor(entry.name)
