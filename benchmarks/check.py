@@ -17,7 +17,7 @@ import plumbob
 from plumbob.survey import measure
 from plumbob.survey.batches import Batch
 
-ROOMS = ("export", "sites", "proofs", "probe", "weigh", "stages", "output_facts")
+ROOMS = ("export", "structure", "proofs", "probe", "weigh", "stages", "output_facts")
 
 
 def nets() -> dict[str, tuple[nn.Module, torch.Tensor]]:

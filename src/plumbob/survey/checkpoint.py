@@ -38,7 +38,8 @@ def read(path: str | Path, *, on_tensor: Callable[[str], None] | None = None) ->
     tensors: dict[str, Census] = {}
     readings: dict[str, Reading] = {}
     only = "a checkpoint holds weights only"
-    unseen = dict.fromkeys(("graph", "activations", "gradients", "targets"), only)
+    kinds = ("graph", "activations", "gradients", "targets")
+    unseen: dict[str, str] = dict.fromkeys(kinds, only)
     for entry in found:
         if on_tensor:
             on_tensor(entry.name)
