@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import plumbob
+from nets import output_bias_prior
 from plumbob.report import html, text
 from plumbob.report.report import Report
 from plumbob.report.table import rows
@@ -244,3 +246,10 @@ def test_the_page_stands_alone_and_is_well_formed():
 def test_a_page_of_500_sites_stays_small():
     big = Report(findings=REPORT.findings, survey=survey(500))
     assert len(html.render(big).encode()) < 300_000
+
+
+def test_json_holds_the_shift_that_is_advised():
+    report = plumbob.check(**output_bias_prior(leans=True))
+    told = json.loads(importlib.import_module("plumbob.report.json").render(report))
+    assert told["output"]["shift"] == pytest.approx(report.survey.output.shift.tolist())
+    assert told["output"]["shifted"] < told["output"]["loss"]

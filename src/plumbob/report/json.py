@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from plumbob.report.table import plain, rows
-from plumbob.types import Finding, Severity
+from plumbob.types import Finding, Output, Severity
 
 if TYPE_CHECKING:
     from plumbob.report.report import Report
@@ -34,9 +34,22 @@ def render(report: "Report") -> str:
             "thresholds": {k: dict(v) for k, v in settings.thresholds.items()},
             "baseline": sorted(settings.baseline),
         },
+        "output": _output(survey.output),
         "sites": rows(survey),
     }
     return json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _output(output: Output | None) -> dict[str, Any] | None:
+    """Return what the best constant shift of the output saves, unit by unit."""
+    if output is None:
+        return None
+    return {
+        "site": output.site,
+        "loss": plain(output.loss),
+        "shifted": plain(output.shifted),
+        "shift": [plain(value) for value in output.shift],
+    }
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

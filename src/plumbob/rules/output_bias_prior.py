@@ -150,4 +150,7 @@ def _advice(*, has_bias: bool, units: int, targeted: int) -> str:
     if targeted < units:
         which = "at the {targeted} units of {units} that the targets name"
     largest = "({shift:+.4g} at unit {unit})"
-    return f"Add survey.output.shift to {where}, {which} {largest}."
+    return (
+        f"Add the shift, survey.output.shift or output.shift in the JSON report, to "
+        f"{where}, {which} {largest}."
+    )
