@@ -182,3 +182,18 @@ def test_what_cannot_be_traced_costs_nothing_else(monkeypatch):
     assert "ZeroDivisionError: by chance" in survey.unseen["graph"]
     assert Needs.ACTIVATIONS in survey.known
     assert Needs.GRAPH not in survey.known
+
+
+class Decides(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.b(h.relu() if h.sum().item() > -1e9 else h)
+
+
+def test_a_graph_of_one_run_is_told():
+    assert "does not export" in measure(Decides(), X).unseen["other paths"]
+    assert "other paths" not in measure(mlp(8, 4, 3), X).unseen

@@ -194,6 +194,10 @@ def _structure(
             unseen[f"graph in {mode}"] = str(error)
     if (graph := graphs.get(model.training)) is None:
         return module_sites(model), (), (), {"graph": " ".join(unseen.values())}
+    if any(g.on_this_path for g in graphs.values()):
+        unseen["other paths"] = (
+            "the model does not export, so its graph is that of one recorded run"
+        )
     # The model runs: what fails from here on is our reading of it, which must cost
     # neither the weights nor the activations their verdict.
     try:
