@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plumbob import design as design
     from plumbob.errors import AddressError as AddressError
     from plumbob.errors import FileError as FileError
     from plumbob.errors import InputError as InputError
@@ -80,11 +81,14 @@ __all__ = [
     "Stage",
     "Survey",
     "check",
+    "design",
     "look",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "design":
+        return import_module("plumbob.design")
     if name not in _HOME:
         raise AttributeError(f"module 'plumbob' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,1 @@
+"""Initialisation, one scheme per file."""

@@ -1,0 +1,1 @@
+"""Rewrites: one file, one identity."""
