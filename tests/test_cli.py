@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from plumbob import cli
+from plumbob import address, cli
 
 NET = """
 import torch
@@ -217,7 +217,7 @@ def test_debug_adds_the_traceback(plumbob):
 
 
 def test_a_fault_of_our_own_asks_for_a_report(plumbob, monkeypatch):
-    monkeypatch.setattr(cli.address, "model", lambda text: 1 / 0)
+    monkeypatch.setattr(address, "model", lambda text: 1 / 0)
     status, _, err = plumbob("check cli_net.py:build")
     assert status == 2
     assert "plumbob itself failed, ZeroDivisionError" in err
