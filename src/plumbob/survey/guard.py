@@ -60,9 +60,7 @@ def untouched(model: nn.Module) -> Generator[None, None, None]:
     What a module changes inside other objects that it keeps (a cache of its own
     class, a file, a counter outside) cannot be seen here and stays changed.
     """
-    modules = [_module_state(module) for module in model.modules()]
-    tensors = [_tensor_state(tensor) for tensor in _tensors(model)]
-    memory = _memory(model)
+    put_back = _remember(model)
     switches = [read() for read, _ in SWITCHES]
     try:
         with same_random():
@@ -70,10 +68,32 @@ def untouched(model: nn.Module) -> Generator[None, None, None]:
     finally:
         for (_, write), value in zip(SWITCHES, switches, strict=True):
             write(value)
-        for put_back in (*modules, *tensors):
-            put_back()
+        put_back()
+
+
+@contextmanager
+def or_as_before(module: nn.Module) -> Generator[None, None, None]:
+    """Put a module back as it was where what changes it fails half-way."""
+    put_back = _remember(module)
+    try:
+        yield
+    except BaseException:
+        put_back()
+        raise
+
+
+def _remember(model: nn.Module) -> Callable[[], None]:
+    modules = [_module_state(module) for module in model.modules()]
+    tensors = [_tensor_state(tensor) for tensor in _tensors(model)]
+    memory = _memory(model)
+
+    def put_back() -> None:
+        for part in (*modules, *tensors):
+            part()
         for storage, before, _ in memory:
             storage.copy_(before, non_blocking=False)
+
+    return put_back
 
 
 def _module_state(module: nn.Module) -> Callable[[], None]:

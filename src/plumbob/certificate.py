@@ -1,0 +1,54 @@
+"""What a rewrite can show for itself."""
+
+from dataclasses import dataclass
+
+from plumbob.types import Safety
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """Two numbers that tell a wrong theorem from rounding, and what else changed.
+
+    Errors are the largest change of any output, relative to the largest value of that
+    output, in units in the last place (ulps: of float64, of `dtype`). `identity` is
+    that of the rewritten model in float64 and `bound` what rounding there may come to;
+    a wrong theorem exceeds it by orders of magnitude. `stored` is the distance of the
+    rewritten model in its own dtype from the float64 values of the model before, and
+    `rounding` that of the model before itself. `removed`, `added` and `changed` are
+    parameters and buffers by name.
+    """
+
+    claim: Safety
+    steps: tuple[str, ...]
+    probes: int
+    seed: int
+    identity: float
+    bound: float
+    stored: float
+    rounding: float
+    dtype: str
+    removed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    side_effects: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two models are the same function, as claimed."""
+        return self.identity <= self.bound
+
+    @property
+    def precise(self) -> bool:
+        """Whether the rewritten model rounds at most twice as much as it did before.
+
+        Four ulps are free: two models that round differently may differ by as much.
+        """
+        return self.stored <= max(2 * self.rounding, 4)
+
+    def __str__(self) -> str:
+        verdict = "holds" if self.holds else "does NOT hold"
+        return (
+            f"{self.claim.value}: {verdict} on {self.probes} probes (seed {self.seed}):"
+            f" {self.identity:.3g} ulps of float64 (bound {self.bound:.3g}),"
+            f" {self.stored:.3g} ulps of {self.dtype} (before: {self.rounding:.3g})"
+        )

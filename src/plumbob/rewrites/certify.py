@@ -1,0 +1,293 @@
+"""The proof tool: two models put side by side, in float64 and as they are."""
+
+import copy
+import random
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from plumbob.certificate import Certificate
+from plumbob.errors import InputError, one_line
+from plumbob.survey.batches import Batch, batches
+from plumbob.survey.graph import NORMS, tensors
+from plumbob.survey.guard import untouched
+from plumbob.survey.replay import EPS, LEAST_BOUND, MOST_BOUND
+from plumbob.types import Safety
+
+Outputs = list[Tensor]
+
+
+def certify(
+    model: nn.Module,
+    act: Callable[[nn.Module], object],
+    data: Any,
+    *,
+    claim: Safety = Safety.EXACT,
+    steps: Sequence[str] = (),
+    probes: int = 3,
+    seed: int = 0,
+) -> Certificate:
+    """Test that a rewrite leaves a model the same function; the model is untouched.
+
+    The rewrite is done to copies, which are run beside the model as it is in training
+    (for EXACT) and then in inference, so that what training leaves behind in running
+    statistics is compared too, with the same random numbers for dropout.
+
+    Why:
+        A proof covers the graph and says nothing of a mistake in carrying it out; a
+        comparison in the model's own dtype cannot tell a mistake from rounding. In
+        float64, also where the model itself casts to float32, rounding is so small
+        that a wrong theorem stands out by orders of magnitude. A theorem holds for all
+        parameters, so it is tried at random ones too: a bias that is still 0 can be
+        dropped anywhere.
+
+    Args:
+        model: the model as it is.
+        act: changes a model in place; what it returns is not looked at.
+        data: what the model is fed: a tensor, a tuple, a mapping or a loader.
+        claim: EXACT or EVAL_ONLY.
+        steps: the proof in words, to be kept with the numbers.
+        probes: comparisons: the first of the given batch and parameters, the others
+            of random ones. Inputs that are no floating-point numbers, or not finite,
+            stay as given.
+        seed: of the random values and of what the model draws.
+
+    Raises:
+        InputError: the claim is none of sameness, the model cannot run on the data,
+            or the act refuses.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+        >>> def drop(model):
+        ...     model[0].bias = None
+        >>> proof = certify(model, drop, torch.randn(8, 3))
+        >>> proof.holds, proof.removed, model[0].bias is None
+        (False, ('0.bias',), False)
+
+    References:
+        Schwartz (1980), Fast probabilistic algorithms for verification of polynomial
+        identities.
+    """
+    if claim not in {Safety.EXACT, Safety.EVAL_ONLY}:
+        raise InputError(
+            f"expected a claim that the function stays the same (exact or eval-only), "
+            f"got {claim.value}; there is nothing to certify"
+        )
+    given = next(batches(model, data, limit=1))
+    modes = [True, False] if claim is Safety.EXACT else [False]
+    dtype = _dtype(model)
+    identity, noise, rounding, stored = 0.0, 0.0, 0.0, 0.0
+    with untouched(model), torch.no_grad():
+        mine, other = copy.deepcopy(model), _rewritten(model, act)
+        removed, added, changed = _differences(mine, other)
+        side_effects = tuple(_side_effects(mine, other))
+        for number in range(probes):
+            torch.manual_seed(seed + number)
+            wide, batch = _wide(model), _cast(given)
+            if number:
+                _randomise(wide)
+                batch = _drawn(batch)
+            new, jittered = _rewritten(wide, act), _jittered(wide)
+            for training in modes:
+                with _double():
+                    truth = _run(wide, batch, training, seed)
+                    identity = max(identity, _far(new, batch, training, seed, truth))
+                    noise = max(noise, _far(jittered, batch, training, seed, truth))
+                if not number:
+                    rounding = max(rounding, _far(mine, given, training, seed, truth))
+                    stored = max(stored, _far(other, given, training, seed, truth))
+    ulp = torch.finfo(dtype).eps
+    return Certificate(
+        claim=claim,
+        steps=tuple(steps),
+        probes=probes,
+        seed=seed,
+        identity=identity / EPS,
+        bound=min(max(LEAST_BOUND, 100 * noise), MOST_BOUND) / EPS,
+        stored=stored / ulp,
+        rounding=rounding / ulp,
+        dtype=str(dtype).removeprefix("torch."),
+        removed=removed,
+        added=added,
+        changed=changed,
+        side_effects=side_effects,
+    )
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    """Return the coarsest floating-point dtype of the parameters."""
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return max(kinds or {torch.float32}, key=lambda kind: torch.finfo(kind).eps)
+
+
+def _wide(model: nn.Module) -> nn.Module:
+    """Return a copy in float64, with tensors that are plain attributes."""
+    wide = copy.deepcopy(model).double()
+    for module in wide.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                setattr(module, name, value.double())
+    return wide
+
+
+def _rewritten(model: nn.Module, act: Callable[[nn.Module], object]) -> nn.Module:
+    model = copy.deepcopy(model)
+    act(model)
+    return model
+
+
+def _randomise(model: nn.Module) -> None:
+    """Move every parameter by about half its size, from 0 to about a half."""
+    for p in model.parameters():
+        if p.is_floating_point() and p.numel():
+            size = p.square().mean().sqrt()
+            p.add_(torch.randn_like(p), alpha=0.5 * (float(size) or 1.0))
+
+
+def _jittered(model: nn.Module) -> nn.Module:
+    """Return a copy with every parameter one unit in the last place up or down."""
+    model = copy.deepcopy(model)
+    for p in model.parameters():
+        if p.is_floating_point():
+            p.mul_(1 + EPS * (2.0 * torch.randint_like(p, 2) - 1))
+    return model
+
+
+def _cast(batch: Batch) -> Batch:
+    return _each(batch, lambda t: t.double() if t.is_floating_point() else t)
+
+
+def _drawn(batch: Batch) -> Batch:
+    """Draw floating-point inputs anew, with the mean and spread of each as given."""
+
+    def draw(t: Tensor) -> Tensor:
+        if not t.is_floating_point() or not bool(t.isfinite().all()):
+            return t
+        return t.mean() + t.std(correction=0) * torch.randn_like(t)
+
+    return _each(batch, draw)
+
+
+def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    call = (batch.args, dict(batch.kwargs))
+    args, kwargs = pytree.tree_map_only(Tensor, change, call)
+    return Batch(args=args, kwargs=kwargs, samples=batch.samples)
+
+
+class _Doubled(TorchDispatchMode):
+    """Computes in float64 also what a model itself casts to float32 or less."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        args, options = pytree.tree_map_only(
+            torch.dtype,
+            lambda kind: torch.float64 if kind.is_floating_point else kind,
+            (args, dict(kwargs or {})),
+        )
+        return func(*args, **options)
+
+
+@contextmanager
+def _double() -> Generator[None, None, None]:
+    default = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with _Doubled():
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+def _run(model: nn.Module, batch: Batch, training: bool, seed: int) -> Outputs:
+    """Return the floating-point outputs of a copy, in float64.
+
+    In training, modes stay as found in a model that is in training; else norms that
+    are wholly frozen stay out of it.
+
+    Raises:
+        InputError: the model fails.
+    """
+    modes = {module: module.training for module in model.modules()}
+    if not training:
+        model.eval()
+    elif not model.training:
+        model.train()
+        for module in model.modules():
+            own = list(module.parameters(recurse=False))
+            if isinstance(module, NORMS) and own:
+                module.train(any(p.requires_grad for p in own))
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    args, kwargs = copy.deepcopy((batch.args, dict(batch.kwargs)))
+    try:
+        found = list(tensors(model(*args, **kwargs)))
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"{type(model).__name__} failed on {batch.shapes()} in "
+            f"{'training' if training else 'inference'}: {one_line(error)}; pass "
+            "a batch that it runs on in the modes that are claimed"
+        ) from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return [t.double() for t in found if t.is_floating_point()]
+
+
+def _far(
+    model: nn.Module, batch: Batch, training: bool, seed: int, truth: Outputs
+) -> float:
+    """Return the largest distance from the truth, relative to each output's largest."""
+    now = _run(model, batch, training, seed)
+    if [t.shape for t in now] != [t.shape for t in truth]:
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(now, truth, strict=True):
+        finite = b.isfinite()
+        if not torch.equal(a.isfinite(), finite):
+            return float("inf")
+        if bool(finite.any()):
+            scale = b[finite].abs().max().clamp_min(torch.finfo(b.dtype).tiny)
+            worst = max(worst, float((a - b)[finite].abs().max() / scale))
+    return worst
+
+
+Names = tuple[str, ...]
+
+
+def _differences(before: nn.Module, after: nn.Module) -> tuple[Names, Names, Names]:
+    """Return which parameters and buffers are gone, new, and of other values."""
+    old = {**dict(before.named_parameters()), **dict(before.named_buffers())}
+    new = {**dict(after.named_parameters()), **dict(after.named_buffers())}
+    return (
+        tuple(name for name in old if name not in new),
+        tuple(name for name in new if name not in old),
+        tuple(n for n, t in old.items() if n in new and not torch.equal(t, new[n])),
+    )
+
+
+def _side_effects(before: nn.Module, after: nn.Module) -> Iterator[str]:
+    """Yield what changed in modules besides parameters and buffers."""
+    known = dict(before.named_modules())
+    for path, module in after.named_modules():
+        place = path or type(module).__name__
+        old = known.get(path)
+        if old is None:
+            yield f"{place}: a new {type(module).__name__}"
+            continue
+        if module.extra_repr() != old.extra_repr():
+            yield f"{place}: {old.extra_repr()} is now {module.extra_repr()}"
+        hooks, had = (m._forward_pre_hooks for m in (module, old))  # pyright: ignore[reportPrivateUsage]
+        for hook in list(hooks.values())[len(had) :]:
+            yield f"{place}: runs {hook} before its forward"

@@ -1,0 +1,246 @@
+"""The mean of a map's input is taken out of x and into the bias.
+
+W x + b = W (x - m) + (b + W m), for every m. Zeros that a convolution pads with are
+part of x: they are put there first, then m is subtracted everywhere.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from plumbob.errors import InputError, did_you_mean
+from plumbob.survey.guard import or_as_before
+from plumbob.survey.writable import plain, writable
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+MEAN = "input_mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Centre:
+    """Pads a layer's input with zeros and subtracts the layer's `input_mean`.
+
+    `pad` is as `torch.nn.functional.pad` takes it; `trailing` the number of axes of x
+    after the features.
+    """
+
+    pad: tuple[int, ...] = ()
+    trailing: int = 0
+
+    def __call__(
+        self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of the layer's forward with x centred."""
+        mean = layer.get_buffer(MEAN).view(-1, *[1] * self.trailing)
+        if args:
+            return (self._of(args[0], mean), *args[1:]), kwargs
+        name = "x" if "x" in kwargs else "input"
+        return args, {**kwargs, name: self._of(kwargs[name], mean)}
+
+    def _of(self, x: Any, mean: Tensor) -> Any:
+        if isinstance(x, nn.utils.rnn.PackedSequence):
+            return x._replace(data=x.data - mean)
+        return functional.pad(x, self.pad) - mean if self.pad else x - mean
+
+
+def fold_centring(
+    model: nn.Module, *, site: str, mean: Sequence[float], keep: bool = True
+) -> None:
+    """Let a layer compute W (x - mean) + b' in place of W x + b, in place.
+
+    The layer keeps its class and the names of its parameters. The mean becomes its
+    buffer `input_mean`, in the state dict; a state dict fits a model that the same was
+    done to. A mean of zeros prepares a new model to load one. Done again, the means
+    and biases add up, so a mean of zeros changes nothing.
+
+    Why:
+        With x centred, the gradients of W and b do not disturb each other: the largest
+        curvature falls by |mean|^2 times that of z, learning rates may grow as much,
+        and b states a threshold instead of cancelling w.mean.
+
+    Exact when:
+        keep is True: for every x and every mean, in training and inference, but for
+        rounding. Only what learning does from there on changes, as it should. Linear,
+        Hugging Face's Conv1D, Conv1d to Conv3d with any padding, stride and groups,
+        the first layer of LSTM, GRU and RNN, and their cells. Padding zeros cost a
+        copy of the padded input. Not for transposed convolutions, whose units get
+        different numbers of taps.
+
+    Args:
+        model: what to change.
+        site: the layer, by its path or as the survey names it (`fc1`,
+            `lstm.weight_ih_l0`).
+        mean: one number per input feature, or per input channel of a convolution, of
+            x as the layer's weights see it now.
+        keep: keep the function: b' = b + W mean. A layer without a bias gets one. If
+            False, b stays and the function changes, for a network before training: it
+            starts as if the data had been centred, and zeros that a convolution
+            pads with stand for the mean then.
+
+    Raises:
+        InputError: there is no such layer or it is of another kind; the mean does not
+            fit; or a parameter is shared, frozen, parametrised, quantised or
+            distributed.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
+        >>> x = torch.randn(8, 2) + 5
+        >>> before = model(x)
+        >>> fold_centring(model, site="0", mean=x.mean(0).tolist())
+        >>> torch.allclose(model(x), before, atol=1e-5), list(model.state_dict())
+        (True, ['0.weight', '0.bias', '0.input_mean'])
+
+    References:
+        LeCun, Bottou, Orr and Müller (1998), Efficient BackProp, section 4.3.
+    """
+    path, layer = _layer(model, site)
+    maps = list(_maps(layer, path))
+    weights = [plain(model, weight) for weight, _ in maps]
+    hook = _hook(layer, keep=keep, site=site)
+    known = layer._buffers.get(MEAN)  # pyright: ignore[reportPrivateUsage]
+    features = _features(layer, weights[0])
+    shift = torch.tensor(mean, dtype=torch.float64, device=weights[0].device)
+    if shift.shape != (features,) or not bool(shift.isfinite().all()):
+        raise InputError(
+            f"expected {features} finite numbers as the mean of the input of {site}, "
+            f"got {list(shift.shape)}; give one per input feature or channel"
+        )
+    old = torch.zeros_like(shift) if known is None else known.double()
+    new = (old + shift).to(weights[0].dtype)
+    moved = new.double() - old
+    biases: dict[str, Tensor] = {}
+    if keep and bool(moved.any()):
+        for (_, name), weight in zip(maps, weights, strict=True):
+            added = _apply(layer, weight, moved)
+            if getattr(layer, name.rpartition(".")[2], None) is not None:
+                added += writable(model, name).detach().double()
+            elif isinstance(layer, RECURRENT):
+                raise InputError(
+                    f"expected a recurrent layer with biases, got {site}: it was built "
+                    "with bias=False and cannot carry W mean; use keep=False"
+                )
+            biases[name.rpartition(".")[2]] = added.to(weight.dtype)
+    with or_as_before(layer), torch.no_grad():
+        if known is not None:
+            known.copy_(new)
+        else:
+            layer.register_buffer(MEAN, new)
+            layer.register_forward_pre_hook(hook, with_kwargs=True)
+            if hook.pad:
+                layer.padding = (0,) * hook.trailing  # pyright: ignore[reportArgumentType]
+        for name, value in biases.items():
+            if getattr(layer, name, None) is not None:
+                layer.get_parameter(name).copy_(value)
+            else:
+                wants = model.get_parameter(maps[0][0]).requires_grad
+                layer.register_parameter(name, nn.Parameter(value, requires_grad=wants))
+
+
+def _layer(model: nn.Module, site: str) -> tuple[str, nn.Module]:
+    """Return the path of a site's layer, and the layer.
+
+    Raises:
+        InputError: there is none, or it is one that cannot be centred.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    path = site if site in modules else site.rpartition(".")[0]
+    layer = modules.get(path)
+    weights = [] if layer is None else [weight for weight, _ in _maps(layer, path)]
+    if layer is None or (path != site and not hasattr(layer, site.rpartition(".")[2])):
+        raise InputError(
+            f"expected the path of a layer, got '{site}', which {type(model).__name__} "
+            f"does not have; part of a packed weight has no layer of its own."
+            f"{did_you_mean(site, modules)}"
+        )
+    above = modules[path.rpartition(".")[0]] if path else layer
+    if isinstance(above, nn.MultiheadAttention):
+        layer = above  # it uses the weight without calling the layer
+    if (
+        layer is above is not modules[path]
+        or not weights
+        or (path != site and site not in weights)
+    ):
+        raise InputError(
+            f"cannot centre the input of '{site}', which {type(layer).__name__} reads: "
+            "expected a Linear, Conv1d to Conv3d or Conv1D layer, or the first layer "
+            "of an LSTM, GRU or RNN; centre what comes before it"
+        )
+    return path, layer
+
+
+def _maps(layer: nn.Module, path: str) -> Iterator[tuple[str, str]]:
+    """Yield weight and bias of the maps that read the layer's input."""
+    dot = f"{path}." if path else ""
+    forward = type(layer).forward
+    if isinstance(layer, nn.RNNBase):
+        for end in ("_l0", "_l0_reverse")[: 1 + layer.bidirectional]:
+            yield f"{dot}weight_ih{end}", f"{dot}bias_ih{end}"
+    elif isinstance(layer, nn.RNNCellBase):
+        yield f"{dot}weight_ih", f"{dot}bias_ih"
+    elif forward in {k.forward for k in (nn.Linear, *CONVOLUTIONS)} or _turned(layer):
+        yield f"{dot}weight", f"{dot}bias"
+
+
+def _turned(layer: nn.Module) -> bool:
+    """Return whether it is Hugging Face's Conv1D: x @ W + b."""
+    return type(layer).__name__ == "Conv1D" and hasattr(layer, "nf")
+
+
+def _features(layer: nn.Module, weight: Tensor) -> int:
+    groups = layer.groups if isinstance(layer, CONVOLUTIONS) else 1
+    return weight.shape[0 if _turned(layer) else 1] * groups
+
+
+def _apply(
+    layer: nn.Module, weight: Tensor, mean: Float[Tensor, " in"]
+) -> Float[Tensor, " out"]:
+    """Return W mean in float64, summed over all taps."""
+    matrix = weight.double()
+    if isinstance(layer, CONVOLUTIONS):
+        groups = layer.groups
+        taps = matrix.flatten(2).sum(2).view(groups, -1, matrix.shape[1])
+        return (taps @ mean.view(groups, -1, 1)).flatten()
+    return mean @ matrix if _turned(layer) else matrix @ mean
+
+
+def _hook(layer: nn.Module, *, keep: bool, site: str) -> Centre:
+    """Return the hook that is there, or the one to put there.
+
+    Raises:
+        InputError: `input_mean` is another's, or the padding lies after the mean.
+    """
+    hooks = layer._forward_pre_hooks.values()  # pyright: ignore[reportPrivateUsage]
+    known = [hook for hook in hooks if isinstance(hook, Centre)]
+    if not known and hasattr(layer, MEAN):
+        raise InputError(
+            f"expected a layer without an attribute '{MEAN}', got {site}, which has "
+            "one of its own; rename it"
+        )
+    pad: tuple[int, ...] = ()
+    trailing = 0
+    if isinstance(layer, CONVOLUTIONS):
+        trailing = len(layer.kernel_size)
+        pad = _padding(layer) if keep else ()
+    if known and pad and not known[0].pad:
+        raise InputError(
+            f"cannot keep the function of {site}: it was centred with keep=False, so "
+            "the zeros that it pads with stand for the mean; use keep=False again"
+        )
+    return known[0] if known else Centre(pad=pad, trailing=trailing)
+
+
+def _padding(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> tuple[int, ...]:
+    """Return the zeros that a convolution puts around x, as `functional.pad` takes."""
+    if layer.padding_mode != "zeros":
+        return ()  # it pads with values of x, which are centred by then
+    if isinstance(layer.padding, str):  # "same" or "valid", which has none
+        pad = layer._reversed_padding_repeated_twice  # pyright: ignore[reportPrivateUsage]
+    else:
+        pad = [n for n in reversed(layer.padding) for _ in range(2)]
+    return tuple(pad) if any(pad) else ()

@@ -1,0 +1,99 @@
+"""Which parameters a rewrite may write to, and why not the others."""
+
+import torch
+from torch import Tensor, nn
+
+from plumbob.errors import InputError, did_you_mean
+from plumbob.survey.parts import storage
+
+WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "ScriptModule"}
+
+
+def writable(model: nn.Module, name: str) -> nn.Parameter:
+    """Return a parameter that only this name stands for.
+
+    Raises:
+        InputError: it is not there, frozen, shared with another module, computed from
+            others, quantised, distributed, or holds no values.
+    """
+    plain(model, name)
+    parameter = model.get_parameter(name)
+    if not parameter.requires_grad:
+        raise InputError(
+            _refusal(name, parameter, "it is frozen (requires_grad=False)")
+        )
+    low, high = _extent(parameter)
+    for other, p in model.named_parameters(remove_duplicate=False):
+        if other == name or storage(p) != storage(parameter):
+            continue
+        start, end = _extent(p)
+        if start < high and low < end:
+            raise InputError(_refusal(name, parameter, f"it is shared with {other}"))
+    return parameter
+
+
+def plain(model: nn.Module, name: str) -> Tensor:
+    """Return a parameter whose values can be read and mean what they say.
+
+    Raises:
+        InputError: it is not there, computed from others, quantised, distributed, or
+            holds no values.
+    """
+    owner, _, last = name.rpartition(".")
+    known = dict(model.named_parameters(remove_duplicate=False))
+    parameter = known.get(name)
+    if parameter is None:
+        sources = (f"parametrizations.{last}.", f"{last}_orig", f"{last}_g")
+        prefix = f"{owner}." if owner else ""
+        made = [n for n in known if n.startswith(tuple(prefix + s for s in sources))]
+        if made:
+            raise InputError(
+                f"expected a parameter '{name}', which is computed from {made[0]}; "
+                "remove the parametrisation first (remove_parametrizations)"
+            )
+        raise InputError(
+            f"expected a parameter of {type(model).__name__}, got '{name}', which it "
+            f"does not have.{did_you_mean(name, known)}"
+        )
+    wrapper = _wrapper(model, owner)
+    for reason, applies in (
+        (f"{wrapper} has taken it over: do this before wrapping the model", wrapper),
+        (
+            f"it is a {type(parameter).__name__}, not a plain tensor",
+            type(parameter) is not nn.Parameter or type(parameter.data) is not Tensor,
+        ),
+        ("it is on the meta device, which holds no values", parameter.is_meta),
+        (
+            f"it is {parameter.dtype}, no floating-point parameter",
+            parameter.is_quantized or not parameter.is_floating_point(),
+        ),
+        (f"its layout is {parameter.layout}", parameter.layout != torch.strided),
+    ):
+        if applies:
+            raise InputError(_refusal(name, parameter, reason))
+    return parameter.detach()
+
+
+def _wrapper(model: nn.Module, path: str) -> str:
+    """Return the class of what wraps a module and keeps its parameters, or ""."""
+    names = path.split(".") if path else []
+    for end in range(len(names) + 1):
+        module = model.get_submodule(".".join(names[:end]))
+        for kind in type(module).__mro__:
+            if kind.__name__ in WRAPPERS:
+                return kind.__name__
+    return ""
+
+
+def _extent(t: Tensor) -> tuple[int, int]:
+    """Return the range of a tensor in its memory, in bytes."""
+    start = int(t.storage_offset())
+    reach = sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))
+    size = t.element_size()
+    return start * size, (start + reach + 1) * size if t.numel() else start * size
+
+
+def _refusal(name: str, parameter: Tensor, reason: str) -> str:
+    unknown = isinstance(parameter, nn.parameter.UninitializedParameter)
+    shape = "" if unknown else f" {list(parameter.shape)}"
+    return f"expected a parameter that can be written to, got {name}{shape}: {reason}"
