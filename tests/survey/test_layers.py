@@ -76,3 +76,13 @@ def test_a_map_without_bias_refuses_to_write_one():
     assert layer.vector() is None
     with pytest.raises(ValueError, match="no bias"):
         layer.shift(torch.zeros(2))
+
+
+def test_a_copy_of_the_matrix_stays_when_the_weight_changes():
+    model = nn.Linear(3, 2)
+    (layer,) = layers(model, module_sites(model))[0].values()
+    before = layer.matrix()
+    layer.live().sum().backward()
+    assert model.weight.grad.tolist() == [[1, 1, 1], [1, 1, 1]]
+    model.weight.data.zero_()
+    assert bool(before.all())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from jaxtyping import Float
@@ -27,7 +28,11 @@ class Layer:
 
     def matrix(self) -> Float[Tensor, "out in"]:
         """Return W as a copy, one row per unit, in the parameter's dtype."""
-        raw = self._rows(self.weight.detach())
+        return self.live().detach().clone()
+
+    def live(self) -> Float[Tensor, "out in"]:
+        """Return W with its gradient's path to the parameter."""
+        raw = self._rows(self.weight)
         return self._units_in_the_middle(raw).movedim(1, 0).reshape(self.site.out, -1)
 
     def write(self, matrix: Float[Tensor, "out in"]) -> None:
@@ -39,6 +44,24 @@ class Layer:
             groups = self.site.groups
             values = values.reshape(outer, groups, out // groups, inner).movedim(1, 0)
         raw.copy_(values.reshape(raw.shape))
+
+    def fans(self) -> tuple[float, float]:
+        """Return how many inputs a unit reads, and how many units read an input.
+
+        Means over the places of a convolution: with stride s along each of d axes an
+        input is read, or where it is transposed an output is written, by one tap of
+        s^d.
+        """
+        site = self.site
+        if site.kind not in {"conv", "conv-transpose"}:
+            return float(site.fan_in), float(site.out)
+        taps = prod(self.weight.shape[2:])
+        stride = getattr(self.module, "stride", 1)
+        strides = prod(stride) if isinstance(stride, tuple) else stride
+        fan_in, fan_out = float(site.fan_in), site.out // site.groups * taps
+        if site.transposed:
+            return fan_in / strides, float(fan_out)
+        return fan_in, fan_out / strides
 
     def vector(self) -> Float[Tensor, " out"] | None:
         """Return b as a copy, or None where the map has none."""
