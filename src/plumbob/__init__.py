@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from plumbob.types import Site as Site
     from plumbob.types import Stage as Stage
     from plumbob.types import Survey as Survey
+    from plumbob.verbs.apply import apply as apply
     from plumbob.verbs.check import check as check
     from plumbob.verbs.look import look as look
+    from plumbob.verbs.trial import trial as trial
 
 _HOMES = {
     "plumbob.errors": (
@@ -56,8 +58,10 @@ _HOMES = {
         "Stage",
         "Survey",
     ),
+    "plumbob.verbs.apply": ("apply",),
     "plumbob.verbs.check": ("check",),
     "plumbob.verbs.look": ("look",),
+    "plumbob.verbs.trial": ("trial",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -80,9 +84,11 @@ __all__ = [
     "Site",
     "Stage",
     "Survey",
+    "apply",
     "check",
     "design",
     "look",
+    "trial",
 ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from plumbob.paths import reached, readers
-from plumbob.rule import rule
+from plumbob.rule import rule, set_bias
 from plumbob.types import Finding, Needs, Remedy, Severity, Site, Survey
 
 
@@ -237,7 +237,9 @@ def _finding(
             "high": float(z.high[worst]),
             "balanced": b - beta,
         },
-        remedy=Remedy(advice=advice),
+        remedy=Remedy(advice=advice)
+        if main == "by_input"
+        else set_bias(survey, site, advice, dead & ~still, bias - z.mean),
         severity=severity,
         own_cause=main == "by_bias",
     )

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Site, Survey
+from plumbob.rule import rule, set_bias
+from plumbob.types import Finding, Needs, Severity, Site, Survey
 
 
 @rule("PB202", "linear-relu", Needs.ACTIVATIONS, Severity.WARNING, since="0.1")
@@ -150,13 +150,18 @@ def _finding(
             "low": float(z.low[worst]),
             "balanced": b - beta,
         },
-        remedy=Remedy(
-            advice="Lower these biases towards -w.mu (unit {unit}: {balanced})."
+        remedy=set_bias(
+            survey,
+            site,
+            "Lower these biases to -w.mu, where about half of the inputs fire (unit "
+            "{unit}: {balanced})."
             if mainly_bias
             else (
                 "Subtract the mean of x" if site.reads_input else "Put a norm before it"
             )
-            + ", or start these biases at -w.mu (unit {unit}: {balanced})."
+            + ", or set these biases to -w.mu (unit {unit}: {balanced}).",
+            always,
+            bias - z.mean,
         ),
         own_cause=bool(mainly_bias),
         severity=Severity.WARNING if affine else Severity.INFO,

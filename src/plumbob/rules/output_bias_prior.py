@@ -2,8 +2,18 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Output, Remedy, Severity, Stage, Survey
+from plumbob.rule import own_bias, rule
+from plumbob.types import (
+    Finding,
+    Needs,
+    Output,
+    Remedy,
+    Safety,
+    Severity,
+    Site,
+    Stage,
+    Survey,
+)
 
 
 @rule("PB601", "output-bias-prior", Needs.TARGETS, Severity.WARNING, since="0.1")
@@ -128,13 +138,30 @@ def output_bias_prior(
             "shift": float(found.shift[unit]),
         },
         severity=None if finished or slow else Severity.INFO,
-        remedy=Remedy(
-            advice=_advice(
-                has_bias=site is not None and site.bias is not None,
-                units=len(found.shift),
-                targeted=len(targeted),
-            ),
-        ),
+        remedy=_remedy(survey, site, found, targeted),
+    )
+
+
+def _remedy(
+    survey: Survey, site: Site | None, found: Output, targeted: list[int]
+) -> Remedy:
+    advice = _advice(
+        has_bias=site is not None and site.bias is not None,
+        units=len(found.shift),
+        targeted=len(targeted),
+    )
+    place = own_bias(survey, site) if site else None
+    if site is None or place is None or site.out != len(found.shift):
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.CHANGES_TRAINING,
+        act="shift-bias",
+        arguments={
+            "parameter": place[0],
+            "units": tuple(place[1] + unit for unit in targeted),
+            "shift": tuple(float(found.shift[unit]) for unit in targeted),
+        },
     )
 
 

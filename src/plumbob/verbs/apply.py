@@ -1,0 +1,311 @@
+"""`apply`: do what remedies say, on a copy of the model or in place."""
+
+import copy
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from plumbob.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from plumbob.report.report import Report
+    from plumbob.types import Finding, Site
+
+    Model = TypeVar("Model", bound=nn.Module)
+    Held = TypeVar("Held")
+
+# The name of an act -> where it is. A rule of a third party names its own so.
+ACTS = {
+    "add-parameters": "plumbob.design.add_parameters:add_parameters",
+    "drop-null-bias": "plumbob.rewrites.drop_null_bias:drop_null_bias",
+    "fold-centring": "plumbob.rewrites.fold_centring:fold_centring",
+    "redraw-units": "plumbob.design.redraw_units:redraw_units",
+    "rescale-units": "plumbob.design.rescale_units:rescale_units",
+    "reset-statistics": "plumbob.design.reset_statistics:reset_statistics",
+    "set-bias": "plumbob.design.set_bias:set_bias",
+    "shift-bias": "plumbob.design.shift_bias:shift_bias",
+    "split-groups": "plumbob.design.split_groups:split_groups",
+}
+
+
+@overload
+def apply(
+    findings: "Report | Finding | Iterable[Finding]",
+    model: "Model",
+    *,
+    optimizer: None = None,
+    in_place: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> "Model": ...
+@overload
+def apply(
+    findings: "Report | Finding | Iterable[Finding]",
+    model: "Model",
+    *,
+    optimizer: "Held",
+    in_place: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> "tuple[Model, Held]": ...
+def apply(
+    findings: "Report | Finding | Iterable[Finding]",
+    model: "nn.Module",
+    *,
+    optimizer: Any = None,
+    in_place: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Any:
+    """Follow the remedies of findings, as far as they can be followed.
+
+    Root causes are mended, the worst first; what they explain is not, and goes with
+    them. Left are remedies by hand and what was found on facts that an earlier remedy
+    has just changed: at a site that it wrote to, and, of what was measured on data
+    (given a report, which knows the graph), at sites behind one. So check again
+    afterwards, and apply what is left.
+
+    Args:
+        findings: a report, one finding, or several.
+        model: the model that was checked, or one built alike.
+        optimizer: the optimiser (or several) that trains it. Remedies of groups need
+            it, and the state of what is drawn anew begins anew.
+        in_place: change the model (and the optimiser) given, not a copy. Should it
+            fail half-way, all is put back.
+        tell: called with a line per finding: what was done, or what was left and why.
+
+    Returns:
+        The model, or the model and the optimiser where one was given. A copied
+        optimiser holds the copied model's parameters.
+
+    Raises:
+        InputError: a single finding has no remedy that can be followed, or it was
+            refused; the report is of another model; or the model cannot be copied.
+
+    Warns:
+        UserWarning: a remedy of several was refused, and why; the others are followed.
+
+    Example:
+        >>> import plumbob
+        >>> from nets import dead_relu
+        >>> case = dead_relu(leans=True)
+        >>> report = plumbob.check(**case)
+        >>> mended = plumbob.apply(report, case["model"], tell=print)
+        PB201 2: set-bias
+        >>> print(plumbob.check(mended, case["data"]))
+        Found no problems.
+    """
+    from plumbob.report.report import Report
+    from plumbob.types import Finding
+
+    one = isinstance(findings, Finding)
+    roots = list(findings.findings) if isinstance(findings, Report) else None
+    if roots is None:
+        roots = [findings] if isinstance(findings, Finding) else list(findings)  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
+    if wrong := [f for f in roots if not isinstance(f, Finding)]:
+        raise InputError(
+            f"expected a report or findings, got {type(wrong[0]).__name__}; pass what "
+            "plumbob.check returned"
+        )
+    if isinstance(findings, Report):
+        _belongs(findings, model)
+    if not in_place:
+        model, optimizer = _copied(model, optimizer)
+    inner = getattr(model, "_orig_mod", model)  # of torch.compile's wrapper
+    plan = _Plan(findings if isinstance(findings, Report) else None, inner)
+    with _all_or_nothing(inner, optimizer) if in_place else nullcontext():
+        for finding in roots:
+            left = plan.why_not(finding, optimizer)
+            if left is None:
+                left = _follow(finding, inner, optimizer, raises=one)
+            if left is None:
+                plan.done(finding)
+            elif one:
+                raise InputError(_headline(finding, f"cannot be applied: {left}"))
+            if tell:
+                tell(_headline(finding, left and f"left, {left}"))
+                for consequence in finding.consequences:
+                    tell(_headline(consequence, f"left, {finding.code} explains it"))
+    return model if optimizer is None else (model, optimizer)
+
+
+def _headline(finding: "Finding", told: str | None) -> str:
+    place = f"{finding.code} {finding.site or '(model)'}"
+    return f"{place}: {told or finding.remedy.act}"
+
+
+def _act(name: str) -> Callable[..., None]:
+    """Return the function that an act's name stands for.
+
+    Raises:
+        InputError: it stands for none.
+    """
+    home, _, function = ACTS.get(name, name).partition(":")
+    try:
+        return getattr(import_module(home), function)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"expected an act of {', '.join(ACTS)}, or 'module:function', got {name!r} "
+            f"({one_line(error)})"
+        ) from error
+
+
+def _takes(act: Callable[..., None]) -> Parameter | None:
+    return signature(act).parameters.get("optimizer")
+
+
+def _follow(
+    finding: "Finding", model: "nn.Module", optimizer: Any, *, raises: bool
+) -> str | None:
+    """Do what a remedy says; return why not where it is refused.
+
+    Raises:
+        InputError: it is refused, and `raises` is set.
+    """
+    remedy = finding.remedy
+    act = _act(remedy.act or "")
+    held = () if _takes(act) is None else (optimizer,)
+    try:
+        act(model, *held, **remedy.arguments)
+    except InputError as error:
+        if raises:
+            raise InputError(_headline(finding, str(error))) from error
+        warnings.warn(_headline(finding, f"left, {error}"), stacklevel=3)
+        return str(error)
+    return None
+
+
+class _Plan:
+    """What was written to so far, and so which facts are of before."""
+
+    def __init__(self, report: "Report | None", model: "nn.Module") -> None:
+        from plumbob.paths import behind, readers
+        from plumbob.survey.trace import module_sites
+        from plumbob.types import Needs
+        from plumbob.verbs.shelf import shelf
+
+        self.sites = report.survey.sites if report else module_sites(model)
+        after = readers(report.survey) if report else {}
+        self.behind = {site.name: behind(site.name, after) for site in self.sites}
+        run = Needs.ACTIVATIONS | Needs.GRADIENTS | Needs.TARGETS
+        self.measured = {rule.code for rule in shelf() if rule.needs & run}
+        self.written: dict[str, str] = {}
+        self.moved: dict[str, str] = {}
+
+    def why_not(self, finding: "Finding", optimizer: Any) -> str | None:
+        """Return why a remedy is not followed, None where it is."""
+        remedy = finding.remedy
+        if remedy.act is None:
+            return f"by hand: {remedy.advice}"
+        takes = _takes(_act(remedy.act))
+        if takes is not None and takes.default is takes.empty and optimizer is None:
+            return "it changes the optimiser: give it as optimizer="
+        for place in self._places(finding):
+            if place in self.written:
+                return f"{self.written[place]} changed {place}: check again"
+            if finding.code in self.measured and place in self.moved:
+                return f"{self.moved[place]} changed what reaches {place}: check again"
+        return None
+
+    def done(self, finding: "Finding") -> None:
+        """Note what a remedy wrote to, and what lies behind it."""
+        from plumbob.types import Safety
+
+        for place in self._places(finding):
+            self.written.setdefault(place, finding.code)
+            if finding.remedy.safety is not Safety.EXACT:
+                for name in self.behind.get(place, ()):
+                    self.moved.setdefault(name, finding.code)
+
+    def _places(self, finding: "Finding") -> set[str]:
+        """Return the sites that a remedy names, and so may write to."""
+        takes = _takes(_act(finding.remedy.act or ""))
+        named = set(_words(finding.remedy.arguments))
+        if takes is not None and takes.default is takes.empty:
+            return {f"the optimiser's group of {name}" for name in named}
+        return {s.name for s in self.sites if named & _names(s)} or {finding.site or ""}
+
+
+def _names(site: "Site") -> set[str]:
+    return {name for name in (site.name, site.weight, site.bias) if name}
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Yield all texts in arguments."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():  # pyright: ignore[reportUnknownVariableType]
+            yield from _words(part)
+    elif isinstance(value, list | tuple):
+        for part in value:  # pyright: ignore[reportUnknownVariableType]
+            yield from _words(part)
+
+
+def _belongs(report: "Report", model: "nn.Module") -> None:
+    """Refuse a model that is not built like the one that was checked.
+
+    Raises:
+        InputError: a parameter or statistic is not there, or of another shape.
+    """
+    inner = getattr(model, "_orig_mod", model)
+    shapes = {name: tuple(p.shape) for name, p in inner.named_parameters()}
+    shapes |= {name: tuple(b.shape) for name, b in inner.named_buffers()}
+    for name, tensor in report.survey.tensors.items():
+        if shapes.get(name) != tensor.shape:
+            raise InputError(
+                f"expected the model that was checked, with {name} of shape "
+                f"{list(tensor.shape)}, got {type(inner).__name__} with "
+                f"{list(shapes[name]) if name in shapes else 'none'}; check this model"
+            )
+
+
+def _copied(model: "Model", optimizer: Any) -> "tuple[Model, Any]":
+    """Copy both together, so that the one still holds the other's parameters.
+
+    Raises:
+        InputError: something in them cannot be copied.
+    """
+    from plumbob.survey.guard import same_random
+
+    try:
+        with same_random():
+            return copy.deepcopy((model, optimizer))
+    except Exception as error:  # whatever the user's modules raise
+        raise InputError(
+            f"{type(model).__name__} cannot be copied ({one_line(error)}); build it "
+            "once more and apply with in_place=True"
+        ) from error
+
+
+@contextmanager
+def _all_or_nothing(model: "nn.Module", optimizer: Any) -> Generator[None, None, None]:
+    """Put model and optimisers back as they were where something fails."""
+    from torch import Tensor
+
+    from plumbob.survey.guard import or_as_before
+
+    held = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
+    before = [
+        (
+            one,
+            [{**group, "params": [*group["params"]]} for group in one.param_groups],
+            {
+                p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in s.items()}
+                for p, s in one.state.items()
+            },
+        )
+        for one in held
+        if one is not None
+    ]
+    try:
+        with or_as_before(model):
+            yield
+    except BaseException:
+        for one, groups, state in before:
+            one.param_groups[:] = groups
+            one.state.clear()
+            one.state.update(state)
+        raise
