@@ -23,3 +23,11 @@ def columns(
         for row in (head, *rows)
     ]
     return "\n".join(lines)
+
+
+class Done(dict[str, str]):
+    """What was done at each site, or why it was left; `print` shows it as a table."""
+
+    def __str__(self) -> str:
+        """Return the table."""
+        return columns(("site", "what"), list(self.items()))
