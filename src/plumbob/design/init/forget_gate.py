@@ -1,6 +1,7 @@
 """How long a recurrent network remembers at the start: the bias of its forget gate."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -138,7 +139,9 @@ def _gates(model: nn.Module, done: Done) -> Iterator[_Gates]:
         found = True
         for end in _ends(module):
             name = f"{path}.bias_ih{end}".lstrip(".")
-            both = [getattr(module, f"bias_{p}{end}", None) for p in ("ih", "hh")]
+            both: list[Any] = [
+                getattr(module, f"bias_{p}{end}", None) for p in ("ih", "hh")
+            ]
             if why := _why_not(both):
                 done[name] = f"left: {why}"
             else:
