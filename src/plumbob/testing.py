@@ -1,23 +1,38 @@
-"""The laws that every rule keeps, for rules of your own too.
+"""The laws that every rule and every rewrite keeps, for those of your own too.
 
-from plumbob.testing import check_rule
+from plumbob.testing import check_rewrite, check_rule
 
 def test_my_rule():
     check_rule(my_rule, leans={"model": bad, "data": x}, plumb={"model": good})
+
+def test_my_rewrite():
+    check_rewrite(my_act, {"site": "fc1"}, model=model, data=x, writes="fc1.bias")
 """
 
+import copy
+import inspect
+import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from string import Formatter
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from plumbob.certificate import Certificate
+from plumbob.errors import InputError
+from plumbob.rewrites.certify import certify
 from plumbob.rule import findings, limits, sections
+from plumbob.survey.batches import Batch, batches
+from plumbob.survey.graph import export, tensors
+from plumbob.survey.guard import untouched
 from plumbob.survey.measure import measure
-from plumbob.types import Finding, Rule, Survey
+from plumbob.types import Finding, Rule, Safety, Survey
 
 SECTIONS = (
     "",
@@ -29,6 +44,7 @@ SECTIONS = (
     "Example",
     "References",
 )
+REWRITE_SECTIONS = ("", "Why", "Exact when", "Args", "Raises", "Example", "References")
 # 0 and 1 belong to formulas ("z > 0"); other numbers are measured, or the section
 # Evidence defines them ("a 95 % interval").
 _NUMBER = re.compile(r"(?<![\w.])(?![01](?!\w|\.\w))\d(?:[\d.,]*\d)?")
@@ -89,6 +105,204 @@ def card(rule: Rule) -> list[str]:
         if not isinstance(value, int | float | str)
     ]
     return faults
+
+
+def check_rewrite(
+    act: Callable[..., None],
+    arguments: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    data: Any,
+    writes: str | None,
+    again: Mapping[str, Any] | None = None,
+    claim: Safety = Safety.EXACT,
+) -> Certificate:
+    """Hold a rewrite to the laws of the house, on one model.
+
+    Its docstring says when it is exact; its certificate holds and it rounds no worse;
+    done again it changes nothing; a copy's rewriting leaves the model alone; the state
+    dict goes into another model to which the same was done; the result can be pickled
+    and exported; a parameter that is shared, frozen, parametrised, quantised or
+    distributed is refused; and where any of its operations fails, or it refuses, the
+    model is left as it was.
+
+    Args:
+        act: the rewrite, called as `act(model, **arguments)`, in place.
+        arguments: of the act.
+        model: one that it applies to; its class must be one that can be pickled.
+        data: what the model is fed.
+        writes: the name of a parameter that the act writes to or removes, None if it
+            only adds some.
+        again: arguments for the second time, where they are other ones.
+        claim: EXACT or EVAL_ONLY.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        AssertionError: a law is broken; the message says which.
+    """
+    name = getattr(act, "__name__", type(act).__name__)
+    parts = sections(inspect.getdoc(act))
+    absent = [part for part in REWRITE_SECTIONS if not parts.get(part)]
+    _hold(not absent, f"the docstring of {name} has no section {absent}")
+    before = _state(model)
+    proof = certify(model, partial(act, **arguments), data, claim=claim)
+    _hold(proof.holds and proof.precise, f"{name} changes the function: {proof}")
+    batch = next(batches(model, data, limit=1))
+    done = _acted(act, model, arguments)
+    values = _outputs(done, batch)
+    _second_time(act, name, done, arguments if again is None else again)
+    other = _acted(act, model, arguments)
+    with torch.no_grad():
+        for t in (*other.parameters(), *other.buffers()):
+            t.copy_(torch.zeros_like(t))
+    other.load_state_dict(done.state_dict())
+    copies = {
+        "its state dict": other,
+        "its pickle": pickle.loads(pickle.dumps(done)),
+        "its copy": copy.deepcopy(done),
+    }
+    for what, twin in copies.items():
+        same = [
+            torch.equal(*pair)
+            for pair in zip(_outputs(twin, batch), values, strict=True)
+        ]
+        _hold(all(same), f"after {name} {what} gives another function")
+    was, now = (
+        export(m, batch.args, batch.kwargs, training=False) for m in (model, done)
+    )
+    _hold(was.on_this_path or not now.on_this_path, f"after {name} export fails")
+    for what, spoil in SPOILS.items() if writes else ():
+        spoiled = copy.deepcopy(model)
+        spoil(spoiled, str(writes))
+        _refuses(act, name, what, spoiled, arguments)
+    _never_half(act, name, model, arguments)
+    _hold(_state(model) == before, f"{name} on a copy changed the model itself")
+    return proof
+
+
+def _acted(
+    act: Callable[..., None], model: nn.Module, arguments: Mapping[str, Any]
+) -> nn.Module:
+    model = copy.deepcopy(model)
+    act(model, **arguments)
+    return model
+
+
+def _outputs(model: nn.Module, batch: Batch) -> list[Tensor]:
+    with untouched(model), torch.no_grad():
+        return list(tensors(model.eval()(*batch.args, **batch.kwargs)))
+
+
+def _second_time(
+    act: Callable[..., None], name: str, done: nn.Module, arguments: Mapping[str, Any]
+) -> None:
+    before = _state(done)
+    act(done, **arguments)
+    _hold(_state(done) == before, f"{name} changes something the second time")
+
+
+def _refuses(
+    act: Callable[..., None],
+    name: str,
+    what: str,
+    model: nn.Module,
+    arguments: Mapping[str, Any],
+) -> None:
+    before = _state(model)
+    refused = False
+    try:
+        act(model, **arguments)
+    except InputError:
+        refused = True
+    _hold(refused, f"{name} does not refuse a parameter that is {what}")
+    _hold(_state(model) == before, f"{name} refused, but changed the model")
+
+
+class _Sharded(Tensor):
+    """Stands for a distributed tensor."""
+
+
+def _replace(model: nn.Module, name: str, value: Callable[[Tensor], Tensor]) -> None:
+    owner, _, last = name.rpartition(".")
+    old = model.get_parameter(name).detach()
+    new = nn.Parameter(value(old), requires_grad=False)
+    model.get_submodule(owner).register_parameter(last, new)
+
+
+def _share(model: nn.Module, name: str) -> None:
+    model.register_parameter("plumbob_other", model.get_parameter(name))
+
+
+def _freeze(model: nn.Module, name: str) -> None:
+    model.get_parameter(name).requires_grad_(False)
+
+
+def _parametrise(model: nn.Module, name: str) -> None:
+    owner, _, last = name.rpartition(".")
+    module = model.get_submodule(owner)
+    parametrize.register_parametrization(module, last, nn.Identity())
+
+
+def _quantise(model: nn.Module, name: str) -> None:
+    _replace(model, name, lambda t: t.to(torch.int8))
+
+
+def _distribute(model: nn.Module, name: str) -> None:
+    _replace(model, name, lambda t: t.as_subclass(_Sharded))
+    model.get_parameter(name).requires_grad_(True)
+
+
+SPOILS: dict[str, Callable[[nn.Module, str], None]] = {
+    "shared": _share,
+    "frozen": _freeze,
+    "parametrised": _parametrise,
+    "quantised": _quantise,
+    "distributed": _distribute,
+}
+
+
+class _BrokenError(Exception):
+    pass
+
+
+class _Breaks(TorchDispatchMode):
+    """Lets so many operations pass, then one fail."""
+
+    def __init__(self, passes: int) -> None:
+        super().__init__()
+        self.left = passes
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.left -= 1
+        if self.left == -1:
+            raise _BrokenError
+        return func(*args, **(kwargs or {}))
+
+
+def _never_half(
+    act: Callable[..., None], name: str, model: nn.Module, arguments: Mapping[str, Any]
+) -> None:
+    for passes in range(1000):
+        spoiled = copy.deepcopy(model)
+        before = _state(spoiled)
+        try:
+            with _Breaks(passes):
+                act(spoiled, **arguments)
+        except _BrokenError:
+            _hold(
+                _state(spoiled) == before,
+                f"{name} leaves the model half changed when operation {passes} fails",
+            )
+        else:
+            return
 
 
 def _measured(rule: Rule, case: Mapping[str, Any]) -> Survey:
