@@ -109,7 +109,7 @@ def optimizer(address: str, model: Any) -> Any:
                 f"Expected '{address}' to take one argument, the model or its "
                 f"parameters, got {_name(found)}{_signature(found) or '()'}."
             )
-        given = model.parameters() if _wants_parameters(found) else model
+        given = model.parameters() if wants_parameters(found) else model
         found = _called(found, address, given)
     if not (hasattr(found, "param_groups") or isinstance(found, list | tuple)):
         raise AddressError(
@@ -229,7 +229,8 @@ def _takes_nothing(found: Any) -> bool:
     )
 
 
-def _wants_parameters(found: Any) -> bool:
+def wants_parameters(found: Any) -> bool:
+    """Return whether what makes an optimiser is given parameters, not the model."""
     if (signature := _signature(found)) is None or not signature.parameters:
         return False
     first = next(iter(signature.parameters.values()))

@@ -137,7 +137,7 @@ class _Run(nn.Module):
             if isinstance(output, Tensor):
                 output = output.detach().clone()
             batch = replace(batch, targets=_copies(batch.targets))
-        value = _loss(given, batch, loss)
+        value = loss_of(given, batch, loss)
         if value is None:
             return output, None
         if gradient is not None:
@@ -161,7 +161,9 @@ def _copies(inputs: Any) -> Any:
     return pytree.tree_map_only(Tensor, copy, inputs)
 
 
-def _loss(output: Any, batch: Batch, loss: Callable[..., Any] | None) -> Tensor | None:
+def loss_of(
+    output: Any, batch: Batch, loss: Callable[..., Any] | None
+) -> Tensor | None:
     """Return the loss, given or in the output; None where there is none.
 
     Raises:

@@ -1,0 +1,1 @@
+"""TRIAL: paired trainings that measure what a change is worth."""

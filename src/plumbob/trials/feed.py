@@ -1,0 +1,162 @@
+"""The same batches in every arm of a trial, whatever the nets in it draw."""
+
+import copy
+import random
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from plumbob import address
+from plumbob.errors import InputError
+from plumbob.survey.guard import same_random
+
+_END = object()
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class Draws:
+    """The state of all generators that batches are drawn with, swapped in on demand.
+
+    What a net draws between two batches (dropout, noise) thus moves no batch.
+    """
+
+    def __init__(self, seed: int, generators: Iterable[torch.Generator] = ()) -> None:
+        self.generators = list(generators)
+        theirs = [g.get_state() for g in self.generators]
+        with same_random():
+            seed_all(seed)
+            self.state = [g.manual_seed(seed).get_state() for g in self.generators]
+            self.known = (random.getstate(), np.random.get_state())
+            self.torch = torch.get_rng_state()
+        self._put(theirs)
+
+    @contextmanager
+    def mine(self) -> Generator[None, None, None]:
+        """Draw from these states; what others draw from goes on afterwards."""
+        theirs = [g.get_state() for g in self.generators]
+        with same_random():
+            random.setstate(self.known[0])
+            np.random.set_state(self.known[1])
+            torch.set_rng_state(self.torch)
+            self._put(self.state)
+            try:
+                yield
+            finally:
+                self.known = (random.getstate(), np.random.get_state())
+                self.torch = torch.get_rng_state()
+                self.state = [g.get_state() for g in self.generators]
+                self._put(theirs)
+
+    def _put(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state)
+
+
+class Feed:
+    """Batches that are the same, in the same order, each time they are asked for.
+
+    Args:
+        data: a loader, or a single batch.
+        seed: of the generators that the loader draws from.
+        shuffle: whether a list of batches is fed in another order at each pass, as
+            drawn by the seed; a loader shuffles as it is set up to.
+
+    Example:
+        >>> feed = Feed([1, 2, 3, 4], seed=0, shuffle=True)
+        >>> list(feed) == list(feed), sorted(feed)
+        (True, [1, 2, 3, 4])
+    """
+
+    def __init__(self, data: Any, seed: int, *, shuffle: bool = False) -> None:
+        if isinstance(data, Tensor | tuple | Mapping):
+            data = [data]
+        elif isinstance(data, DataLoader):
+            data = copy.copy(data)
+            data._iterator = None  # pyright: ignore[reportPrivateUsage] # own workers
+        self.data = _Shuffled(data) if shuffle and isinstance(data, list) else data
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._pass(Draws(self.seed, _generators(self.data)))
+
+    def endless(self) -> Iterator[Any]:
+        """Yield pass after pass; nothing where a pass holds nothing."""
+        draws = Draws(self.seed, _generators(self.data))
+        some = True
+        while some:
+            some = False
+            for item in self._pass(draws):
+                some = True
+                yield item
+
+    def _pass(self, draws: Draws) -> Iterator[Any]:
+        with draws.mine():
+            items = iter(self.data)
+        while True:
+            with draws.mine():
+                item = next(items, _END)
+            if item is _END:
+                return
+            yield item
+
+
+class _Shuffled:
+    """A list in an order drawn from Python's generator."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(random.sample(self.items, len(self.items)))
+
+
+class _Again:
+    """What a function makes that can be looped over only once."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.make()
+
+
+def opened(data: Any, seed: int) -> Any:
+    """Return data at an address, or made by a function, or as they are.
+
+    Raises:
+        InputError: they can be looped over only once.
+    """
+    if isinstance(data, str):
+        make: Callable[[], Any] = partial(address.data, data)
+    elif callable(data) and not isinstance(data, Iterable | Tensor):
+        make = data
+    elif isinstance(data, Iterator):
+        raise InputError(
+            f"expected data that every run can loop over anew, got a "
+            f"{type(data).__name__}, which is used up by the first; pass the loader, "
+            "or a function that makes it"
+        )
+    else:
+        return data
+    with Draws(seed).mine():
+        made = make()
+    return _Again(make) if isinstance(made, Iterator) else made
+
+
+def _generators(data: Any) -> list[torch.Generator]:
+    """Return the generators that a loader, its sampler or its dataset own."""
+    owners = [data, getattr(data, "sampler", None), getattr(data, "dataset", None)]
+    owned = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(g): g for g in owned if type(g) is torch.Generator}.values())

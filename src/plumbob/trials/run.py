@@ -1,0 +1,257 @@
+"""One training: from the model that a seed gives to its curve of validation losses."""
+
+import copy
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import ceil, isfinite, nan
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plumbob import address
+from plumbob.errors import InputError, PlumbobError, one_line
+from plumbob.survey.batches import Batch, batches
+from plumbob.survey.guard import same_random
+from plumbob.survey.optimizer import each
+from plumbob.survey.probe import loss_of
+from plumbob.trials.feed import Feed, opened, seed_all
+from plumbob.trials.holdout import hold_out
+from plumbob.trials.record import Run
+
+POINTS = 20  # validations on the way
+AS_IS = "as it is"
+_TRAINING = 1 << 20  # added to the seed: dropout must not repeat the draws of the init
+
+Metric = Callable[[Any, Any], Any]
+Did = tuple[tuple[str, str], ...]
+# (model, optimiser, training batches, loss) -> (optimiser, acts and their sites)
+Change = Callable[[nn.Module, Any, Iterable[Any], Any], tuple[Any, Did]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What all runs of a trial share; the first four also as addresses."""
+
+    build: Any
+    data: Any
+    loss: Any
+    optimizer: Any
+    valid: Any = None
+    metric: Any = None
+    steps: int = 500
+    arms: Mapping[str, Change]
+    dtype: torch.dtype = field(default_factory=torch.get_default_dtype)
+
+    @property
+    def every(self) -> int:
+        """Steps between two validations."""
+        return ceil(self.steps / POINTS)
+
+
+@dataclass(slots=True, kw_only=True)
+class Start:
+    """All that one seed gives, before the first step."""
+
+    model: nn.Module
+    optimizer: Any
+    loss: Callable[..., Any] | None
+    train: Feed
+    valid: Feed
+
+
+def start(plan: Plan, seed: int) -> Start:
+    """Make model, optimiser and data as the seed has them: the same for every arm.
+
+    Raises:
+        InputError: one of them cannot be had from what was given.
+        AddressError: an address leads nowhere.
+    """
+    seed_all(seed)
+    model = _model(plan.build)
+    data = opened(plan.data, seed)
+    valid = plan.valid
+    data, valid = hold_out(data, seed) if valid is None else (data, opened(valid, seed))
+    loss = address.loss(plan.loss) if isinstance(plan.loss, str) else plan.loss
+    return Start(
+        model=model,
+        optimizer=_optimizer(plan.optimizer, model),
+        loss=copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss,
+        train=Feed(data, seed, shuffle=True),
+        valid=Feed(valid, seed),
+    )
+
+
+def run(plan: Plan, arm: str, seed: int) -> Run:
+    """Train one arm from one seed; leave the generators and threads as they were.
+
+    Raises:
+        InputError: whatever failed, with the arm and the seed.
+    """
+    began = time.monotonic()
+    try:
+        with alone(plan.dtype):
+            ready = start(plan, seed)
+            change = plan.arms[arm]
+            optimizer, did = change(
+                ready.model, ready.optimizer, ready.train, ready.loss
+            )
+            ready.optimizer = optimizer
+            seed_all(seed + _TRAINING)
+            curve, diverged = _train(plan, ready)
+    except Exception as error:  # the user's code may raise anything
+        text = str(error) if isinstance(error, PlumbobError) else one_line(error)
+        raise InputError(f"the run '{arm}' of seed {seed} failed: {text}") from error
+    return Run(
+        arm=arm,
+        seed=seed,
+        curve=tuple(curve),
+        did=did,
+        diverged=diverged,
+        seconds=time.monotonic() - began,
+    )
+
+
+@contextmanager
+def alone(dtype: torch.dtype) -> Generator[None, None, None]:
+    """Compute on one thread, as every process of a trial does; put all back after.
+
+    Sums over several threads depend on their number, and with them the table.
+    """
+    threads, default = torch.get_num_threads(), torch.get_default_dtype()
+    torch.set_num_threads(1)
+    torch.set_default_dtype(dtype)
+    try:
+        with same_random(), torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(default)
+
+
+def _model(build: Any) -> nn.Module:
+    """Return a model that nobody else holds.
+
+    Raises:
+        InputError: nothing or something else is made.
+    """
+    if isinstance(build, str):
+        made = address.model(build)
+    else:
+        made = build if isinstance(build, nn.Module) else build()
+    if not isinstance(made, nn.Module):
+        raise InputError(
+            f"expected build to make a torch.nn.Module, got {type(made).__name__}"
+        )
+    # also what a function made, which may return the same one each time
+    made = copy.deepcopy(made)
+    if not made.training:
+        made.train()
+    return made
+
+
+def _optimizer(make: Any, model: nn.Module) -> Any:
+    """Return what optimises this model.
+
+    Raises:
+        InputError: it is made already, for another model.
+    """
+    if isinstance(make, str):
+        return address.optimizer(make, model)
+    if not callable(make):
+        raise InputError(
+            f"expected a function of the model that makes its optimiser, got "
+            f"{type(make).__name__}, which holds the parameters of one model; pass "
+            "lambda model: torch.optim.SGD(model.parameters(), lr=0.1) or the like"
+        )
+    given = model.parameters() if address.wants_parameters(make) else model
+    made = make(given)
+    list(each(made))
+    return made
+
+
+Curve = list[tuple[int, float, float | None]]
+
+
+def _train(plan: Plan, ready: Start) -> tuple[Curve, int | None]:
+    """Return the curve, and the step at which a loss was not finite."""
+    optimizers = list(each(ready.optimizer))
+    metric = _metric(plan.metric, ready.loss)
+    endless = ready.train.endless()
+    feed = batches(ready.model, endless, loss=ready.loss, limit=plan.steps)
+    curve: Curve = []
+    for step in range(plan.steps + 1):
+        if step and not _step(ready, optimizers, next(feed)):
+            return curve, step
+        if step % plan.every == 0 or step == plan.steps:
+            loss, score = _validate(ready, metric)
+            if not isfinite(loss):
+                return curve, step
+            curve.append((step, loss, score))
+    return curve, None
+
+
+def _step(ready: Start, optimizers: list[Any], batch: Batch) -> bool:
+    """Take one step; return False, and take none, where the loss is not finite.
+
+    Raises:
+        InputError: there is no loss.
+    """
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    value = loss_of(ready.model(*batch.args, **batch.kwargs), batch, ready.loss)
+    if value is None:
+        raise InputError("expected a loss, got none in the model's output; pass loss=")
+    if not isfinite(float(value.detach())):
+        return False
+    value.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    return True
+
+
+def _validate(ready: Start, metric: Metric | None) -> tuple[float, float | None]:
+    """Return the mean loss and metric over the validation samples, in eval mode.
+
+    Loss and metric are taken to be means over the samples of a batch.
+    """
+    modes = [(module, module.training) for module in ready.model.modules()]
+    loss, score, samples = 0.0, 0.0, 0
+    ready.model.eval()
+    try:
+        with same_random(), torch.no_grad():
+            for batch in batches(
+                ready.model, ready.valid, loss=ready.loss, limit=1 << 62
+            ):
+                output = ready.model(*batch.args, **batch.kwargs)
+                value = loss_of(output, batch, ready.loss)
+                loss += batch.samples * (nan if value is None else float(value))
+                if metric is not None:
+                    score += batch.samples * float(metric(output, batch.targets))
+                samples += batch.samples
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return loss / samples, None if metric is None else score / samples
+
+
+def _metric(given: Any, loss: Any) -> Metric | None:
+    """Return the metric given, or accuracy where the loss says what is right."""
+    if given is not None:
+        return address.find(given) if isinstance(given, str) else given
+    if isinstance(loss, nn.CrossEntropyLoss) or loss is nn.functional.cross_entropy:
+        return _accuracy
+    if isinstance(loss, nn.BCEWithLogitsLoss):
+        return _accuracy_of_logits
+    return None
+
+
+def _accuracy(outputs: Tensor, targets: Tensor) -> float:
+    classes = targets if outputs.shape != targets.shape else targets.argmax(1)
+    return float((outputs.argmax(1) == classes).double().mean())
+
+
+def _accuracy_of_logits(outputs: Tensor, targets: Tensor) -> float:
+    return float(((outputs > 0) == (targets > 0.5)).double().mean())

@@ -1,0 +1,175 @@
+"""What a trial has found, as a table for people and as plain rows."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import isfinite
+from statistics import fmean
+from typing import Any
+
+from plumbob.columns import columns
+from plumbob.trials.compare import Change, Comparison, compare
+from plumbob.trials.record import Run
+from plumbob.trials.run import AS_IS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The arms of a trial against the model as it is.
+
+    `runs` are those of the seeds that all arms have ended, `by_hand` the findings
+    whose remedy no function can follow, `stopped` why seeds are missing.
+    """
+
+    runs: tuple[Run, ...]
+    steps: int
+    every: int
+    alpha: float
+    level: float | None = None
+    metric: str | None = None
+    by_hand: tuple[str, ...] = ()
+    stopped: str | None = None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are compared."""
+        return tuple(dict.fromkeys(run.seed for run in self.runs))
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Every arm against the model as it is."""
+        arms = dict.fromkeys(run.arm for run in self.runs)
+        return tuple(
+            compare(
+                self.of(arm),
+                self.of(AS_IS),
+                alpha=self.alpha,
+                every=self.every,
+                level=self.level,
+            )
+            for arm in arms
+            if arm != AS_IS
+        )
+
+    def of(self, arm: str) -> tuple[Run, ...]:
+        """Return the runs of an arm, by seed."""
+        return tuple(run for run in self.runs if run.arm == arm)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row of plain values for each comparison.
+
+        Changes are mean, low and high of the differences to the model as it is; None
+        where unknown.
+        """
+        return [_plain(asdict(one)) for one in self.comparisons]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, which JSON can hold."""
+        return {
+            "seeds": list(self.seeds),
+            "steps": self.steps,
+            "every": self.every,
+            "alpha": self.alpha,
+            "level": self.level,
+            "metric": self.metric,
+            "rows": self.rows(),
+            "by_hand": list(self.by_hand),
+            "stopped": self.stopped,
+            "runs": [
+                {
+                    "arm": run.arm,
+                    "seed": run.seed,
+                    "curve": _plain(run.curve),
+                    "did": _plain(run.did),
+                    "diverged": run.diverged,
+                }
+                for run in self.runs
+            ],
+        }
+
+    def __str__(self) -> str:
+        parts = [self._head(), self._body(), *self._foot()]
+        return "\n\n".join(part for part in parts if part)
+
+    def _head(self) -> str:
+        if not self.runs:
+            return "Nothing was compared."
+        base = [run for run in self.of(AS_IS) if run.ended]
+        text = f"{len(self.seeds)} paired seeds of {self.steps} steps. As it is: "
+        if not base:
+            return text + "every run diverges."
+        text += f"validation loss {fmean(run.loss for run in base):.4g}"
+        scores = [run.metric for run in base if run.metric is not None]
+        if scores:
+            text += f", {self.metric} {fmean(scores):.4g}"
+        return text + "."
+
+    def _body(self) -> str:
+        if not self.comparisons:
+            return ""
+        head = ["", "did", "loss", self.metric or "", "steps to level", "verdict"]
+        rows = [
+            [
+                one.arm,
+                ", ".join(f"{act} ({sites:.3g})" for act, sites in one.did) or "-",
+                _say(one.loss),
+                _say(one.metric) if one.metric else "",
+                _say(one.steps, ".0f"),
+                one.verdict + _asides(one, len(self.seeds)),
+            ]
+            for one in self.comparisons
+        ]
+        if not self.metric:
+            head, *rows = ([*row[:3], *row[4:]] for row in (head, *rows))
+        return columns(head, rows)
+
+    def _foot(self) -> list[str]:
+        foot: list[str] = []
+        if count := len(self.comparisons):
+            level = "the lowest loss that both runs of a pair reach"
+            if self.level is not None:
+                end = self.steps + self.every
+                level = f"a loss of {self.level:.4g} (never reached: {end} steps)"
+            foot.append(
+                f"Changes are against the model as it is, with the Student interval of "
+                f"{1 - self.alpha / 2:.2%} over\nthe seeds; in brackets after an act: "
+                f"sites per run. The level is {level};\nsteps are known to "
+                f"{self.every}. Where nothing differs, a verdict is wrong in at most "
+                f"{self.alpha:.0%} of cases:\n{count * self.alpha:.2g} of these "
+                f"{count} comparisons."
+            )
+        if self.by_hand:
+            lines = "\n".join(f"  {line}" for line in self.by_hand)
+            foot.append(f"Not tried, since the remedy is by hand:\n{lines}")
+        if self.stopped:
+            foot.append(self.stopped)
+        return foot
+
+
+def _say(change: Change, form: str = ".3g") -> str:
+    if not isfinite(change.mean):
+        return "-"
+    if not isfinite(change.low):
+        return f"{change.mean:+{form}}"
+    return f"{change.mean:+{form}} [{change.low:+{form}}, {change.high:+{form}}]"
+
+
+def _asides(one: Comparison, seeds: int) -> str:
+    """Say what the changes do not hold."""
+    said = [
+        f"{count} of {seeds} runs {whose}diverge"
+        for count, whose in ((one.diverged, ""), (one.base_diverged, "as it is "))
+        if count
+    ]
+    if one.censored:
+        said.append(f"level missed by {one.censored} of {2 * seeds} runs")
+    return f" ({'; '.join(said)})" if said else ""
+
+
+def _plain(value: Any) -> Any:
+    """Return lists and dicts of numbers and texts; None for what is not finite."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
