@@ -283,3 +283,39 @@ def test_a_bias_that_is_also_a_view_elsewhere_is_not_followed_alone():
         export(model, (torch.randn(6, 3),), {}, training=t) for t in (True, False)
     ]
     assert proofs(model, *graphs) == ()
+
+
+class Flipped(nn.Module):
+    def forward(self, x):
+        return x.flip(1)
+
+
+class TestNorm:
+    """The norm that takes a bias over is named only where nothing lies between."""
+
+    @pytest.mark.parametrize(
+        ("between", "norm"),
+        [
+            ([], "1"),
+            ([nn.AvgPool1d(2)], None),
+            ([Flipped()], None),
+            ([nn.Conv1d(4, 4, 1, bias=False)], None),
+        ],
+    )
+    def test_between(self, between, norm):
+        model = nn.Sequential(nn.Conv1d(3, 4, 3), *between, nn.BatchNorm1d(4))
+        found = proved(model, normals(2, 3, 8))
+        assert {p.norm for p in found if p.parameter == "0.bias"} == {norm}
+
+    def test_two_maps_of_one_norm(self):
+        class Twins(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = nn.Linear(3, 4), nn.Linear(3, 4)
+                self.norm = nn.BatchNorm1d(4)
+
+            def forward(self, x):
+                return self.norm(self.a(x)) + self.norm(self.b(x))
+
+        found = proved(Twins(), normals(5, 3))
+        assert not [p for p in found if p.norm]

@@ -62,7 +62,17 @@ def _proof(
         steps=tuple(steps),
         error=None if None in errors else max(e for e in errors if e is not None),
         on_this_path=on_this_path,
+        norm=_norm(verdicts["inference"][0]) if "inference" in verdicts else None,
     )
+
+
+def _norm(walk: Walk) -> str | None:
+    """Return the batch norm whose running mean meets the shift just as it was added."""
+    if len(walk.carriers) != 1 or walk.carriers[0].kind != "batch-norm" or walk.ends:
+        return None
+    carrier = walk.carriers[0]
+    moved = [n for n, shift in walk.shifts.items() if shift and n.op != "placeholder"]
+    return carrier.name.rpartition(".")[0] if moved == [carrier.node.args[0]] else None
 
 
 def _proved(
