@@ -4,12 +4,19 @@ Names are loaded when first used, as in the package itself.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES: dict[str, tuple[str, ...]] = {}
+if TYPE_CHECKING:
+    from plumbob.design.initialise import initialise_ as initialise_
+
+_HOMES: dict[str, tuple[str, ...]] = {
+    "plumbob.design.initialise": ("initialise_",),
+}
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__: list[str] = []
+__all__ = [
+    "initialise_",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,229 @@
+"""Initial weights and biases for a whole model, site by site, with the reasons."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import nn
+
+from plumbob.columns import columns
+from plumbob.design import init
+from plumbob.design.choice import Chooser, forget_rows
+from plumbob.errors import InputError, did_you_mean
+from plumbob.survey.batches import Batch, batches
+from plumbob.survey.following import look
+from plumbob.survey.graph import NORMS
+from plumbob.survey.guard import or_as_before, same_random
+from plumbob.survey.layers import Layer, layers
+from plumbob.types import Site
+
+WHOLE = ("auto", "fixup", "lsuv", "zero-last")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was done at one site, and why."""
+
+    site: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What was done, in the order of execution; `print` shows it."""
+
+    rows: tuple[Row, ...]
+
+    def __str__(self) -> str:
+        """Return a table."""
+        cells = [(row.site, row.what, row.why) for row in self.rows]
+        return columns(("site", "what", "why"), cells)
+
+
+def initialise_(
+    model: nn.Module,
+    data: Any = None,
+    *,
+    targets: Any = None,
+    loss: Callable[..., Any] | None = None,
+    scheme: str | Callable[..., str] = "auto",
+    seed: int = 0,
+    head: float = 0.1,
+    limit: int | None = None,
+) -> Initialised:
+    """Write initial weights and biases into a model, by what follows each map.
+
+    Why: the right variance of W depends on what comes after it: an activation, a
+    norm, a residual sum, a gate, or the loss. The graph knows; a loop over modules
+    does not.
+
+    "auto" gives, in this order: tables N(0, s^2); recurrent matrices orthogonal, gate
+    by gate, and forget gates a bias of 1; the output layer `head` times its
+    variance-preserving weights; packed attention Xavier's, part by part; maps before a
+    norm variance 1/fan_in (the norm undoes any scale); the last map of each of n
+    residual branches 1/sqrt(n) of that, or, where a norm follows it, that norm's scale
+    0; maps before an activation He's with that activation's own gain; all others
+    1/fan_in. Biases are 0. Frozen parameters, norms, and weights that are computed from
+    others are left, each with a row that says so.
+
+    Every site has a generator of its own, made of the seed and its name: a layer gets
+    the same weights whatever else the model holds, on any device. Random states are
+    left as found, and on an error so is the model.
+
+    Args:
+        model: written in place.
+        data: what the training loop feeds; for the graph. Without it only what the
+            modules make certain is known.
+        targets: of a single batch.
+        loss: as the training loop calls it; with targets the output's bias is set to
+            their prior.
+        scheme: "auto"; "zero-last" (auto, with residual ends and output 0); "he",
+            "mean-field", "normal", "orthogonal" or "xavier" for every map; "lsuv" or
+            "fixup"; or a function `scheme(layer, *, generator) -> str`.
+        seed: of the random numbers.
+        head: factor of the output's weights where a loss says that it gives scores.
+        limit: the largest number of batches taken from a loader.
+
+    Returns:
+        A table of what was done at each site and why.
+
+    Raises:
+        InputError: the scheme does not exist or does not apply, or the model or data
+            cannot be used as given.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
+        >>> print(initialise_(model))
+        site  what                                    why
+        0     He: N(0, 0.7071^2), gain 1.414; b zero  before relu
+        2     He: N(0, 0.125^2), gain 1; b zero       no activation follows
+    """
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(f"expected a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(scheme, str) and scheme not in {*WHOLE, *init.SCHEMES}:
+        names = sorted({*WHOLE, *init.SCHEMES})
+        raise InputError(
+            f"expected a scheme of {', '.join(names)}, or a function, got {scheme!r}."
+            + did_you_mean(scheme, names)
+        )
+    if scheme == "lsuv" and data is None:
+        raise InputError("expected data for the scheme 'lsuv', got none; pass data=")
+    with same_random(), or_as_before(model):
+        every: list[Batch] = []
+        if data is not None:
+            feed = batches(model, data, targets=targets, loss=loss, limit=limit)
+            every = list(feed)
+        facts = look(model, every)
+        choose = Chooser(facts, scheme, head, loss is not None)
+        work = _Work(model, facts.sites, choose, seed)
+        if scheme == "lsuv":
+            work.add(init.lsuv(model, work.scalable(), every))
+        if scheme == "fixup":
+            work.add(init.fixup(facts.sites, work.drawn))
+        return Initialised(tuple(work.rows.values()))
+
+
+class _Work:
+    """Writes every site and notes what was done; the rows are in its order."""
+
+    def __init__(
+        self, model: nn.Module, sites: Sequence[Site], choose: Chooser, seed: int
+    ) -> None:
+        self.model = model
+        self.choose = choose
+        self.seed = seed
+        self.rows: dict[str, Row] = {}
+        self.drawn: dict[str, Layer] = {}
+        found, unseen = layers(model, sites)
+        for site in sites:
+            if site.kind == "norm":
+                self._norm(site)
+            elif site.name in found:
+                self._layer(found[site.name])
+            else:
+                self._leave(site.name, unseen[site.name])
+        held = {name for site in sites for name in (site.weight, site.bias)}
+        for name, parameter in model.named_parameters():
+            if name not in held:
+                self._leave(name, _why_not(parameter))
+
+    def add(self, said: Mapping[str, str]) -> None:
+        """Add to what was done, by the site's name."""
+        for name, what in said.items():
+            row = self.rows[name]
+            self.rows[name] = replace(row, what=f"{row.what}; {what}")
+
+    def scalable(self) -> list[Layer]:
+        """Return the layers whose z is a plain sum that no norm scales again."""
+        apart = {"embedding", "recurrent"}
+        return [
+            layer
+            for layer in self.drawn.values()
+            if layer.site.kind not in apart and not layer.site.norm
+        ]
+
+    def _leave(self, name: str, why: str) -> None:
+        self.rows[name] = Row(name, "left", why)
+
+    def _norm(self, site: Site) -> None:
+        scale = self.model.get_parameter(site.weight)
+        module = self.model.get_submodule(site.weight.rpartition(".")[0])
+        if not scale.requires_grad:
+            self._leave(site.name, "frozen (requires_grad=False)")
+        elif self.choose.starts_at_zero(site) and isinstance(module, NORMS):
+            what = f"scale {init.zero_scale(scale)}"
+            why = "ends a residual branch: the identity at first"
+            self.rows[site.name] = Row(site.name, what, why)
+        else:
+            self._leave(site.name, "a norm's scale and shift")
+
+    def _layer(self, layer: Layer) -> None:
+        name = layer.site.name
+        same = [other for other in self.drawn.values() if _overlap(other, layer)]
+        if not layer.weight.requires_grad:
+            what, why = "left", "frozen (requires_grad=False)"
+        elif same:
+            what, why = "left", f"its weight is that of {same[0].site.name}"
+        else:
+            draw, why = self.choose.draw(layer)
+            if draw is None:
+                self._leave(name, why)
+                return
+            what = draw(layer, generator=self._generator(layer))
+            self.drawn[name] = layer
+        self.rows[name] = Row(name, what + self._bias(layer), why)
+
+    def _bias(self, layer: Layer) -> str:
+        if layer.bias is None or self.choose.scheme == "mean-field":
+            return ""
+        if not layer.bias.requires_grad:
+            return "; b left (frozen)"
+        b = torch.zeros(layer.site.out)
+        forget = forget_rows(layer)
+        if forget:
+            b[forget] = 1
+        layer.shift(b)
+        return "; b zero, forget gate 1" if forget else "; b zero"
+
+    def _generator(self, layer: Layer) -> torch.Generator:
+        text = f"{self.seed} {layer.site.weight} {layer.site.rows}"
+        number = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+        return torch.Generator().manual_seed(number >> 1)
+
+
+def _overlap(a: Layer, b: Layer) -> bool:
+    """Say whether two layers have weights in common."""
+    if a.weight.data_ptr() != b.weight.data_ptr():
+        return False
+    (low, high), (start, end) = (x.site.rows or (0, x.weight.numel()) for x in (a, b))
+    return low < end and start < high
+
+
+def _why_not(parameter: nn.Parameter) -> str:
+    if not parameter.requires_grad:
+        return "frozen (requires_grad=False)"
+    return "in no affine map that is known"
