@@ -14,7 +14,8 @@ class Certificate:
     that of the rewritten model in float64 and `bound` what rounding there may come to;
     a wrong theorem exceeds it by orders of magnitude. `stored` is the distance of the
     rewritten model in its own dtype from the float64 values of the model before, and
-    `rounding` that of the model before itself. `removed`, `added` and `changed` are
+    `rounding` that of the model before itself. `probes` counts the comparisons in which
+    an output was finite somewhere. `removed`, `added` and `changed` are
     parameters and buffers by name.
     """
 
@@ -34,8 +35,8 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether the two models are the same function, as claimed."""
-        return self.identity <= self.bound
+        """Whether the two models are the same function, as claimed, and it showed."""
+        return self.probes > 0 and self.identity <= self.bound
 
     @property
     def precise(self) -> bool:

@@ -131,6 +131,7 @@ def wrapped():
         (nn.Sequential(nn.Linear(3, 2)), {"site": "0[0:1]"}, "packed weight"),
         (nn.Linear(3, 2), {"site": "", "mean": [1.0]}, "expected 3 finite numbers"),
         (nn.Linear(3, 2), {"site": "", "mean": [0.0, 0.0, float("nan")]}, "finite"),
+        (nn.Linear(3, 2).half(), {"site": "", "mean": [1e5] * 3}, "finite in torch.fl"),
         (nn.ConvTranspose1d(3, 2, 3), {"site": ""}, "ConvTranspose1d reads"),
         (nn.BatchNorm1d(3), {"site": ""}, "BatchNorm1d reads"),
         (nn.LSTM(3, 2, 2), {"site": "weight_hh_l0"}, "LSTM reads"),

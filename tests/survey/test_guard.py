@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from plumbob.survey.guard import SWITCHES, untouched
+from plumbob.survey.guard import SWITCHES, or_as_before, untouched
 
 
 class Untidy(nn.Module):
@@ -96,3 +96,22 @@ def test_pythons_generator_is_put_back(monkeypatch):
     with untouched(nn.Linear(1, 1)):
         pass
     assert put == ["before"]
+
+
+def test_a_module_is_put_back_only_on_failure():
+    layer = nn.Linear(2, 2)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+
+    def change(*, fails):
+        with or_as_before(layer):
+            layer.weight.data.zero_()
+            layer.bias = None
+            layer.register_buffer("new", torch.zeros(1))
+            if fails:
+                raise KeyError
+
+    with pytest.raises(KeyError):
+        change(fails=True)
+    torch.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
+    change(fails=False)
+    assert list(layer.state_dict()) == ["weight", "new"]

@@ -82,7 +82,7 @@ def certify(
     given = next(batches(model, data, limit=1))
     modes = [True, False] if claim is Safety.EXACT else [False]
     dtype = _dtype(model)
-    identity, noise, rounding, stored = 0.0, 0.0, 0.0, 0.0
+    tried, identity, noise, rounding, stored = 0, 0.0, 0.0, 0.0, 0.0
     with untouched(model), torch.no_grad():
         mine, other = copy.deepcopy(model), _rewritten(model, act)
         removed, added, changed = _differences(mine, other)
@@ -94,19 +94,22 @@ def certify(
                 _randomise(wide)
                 batch = _drawn(batch)
             new, jittered = _rewritten(wide, act), _jittered(wide)
+            shows = True
             for training in modes:
                 with _double():
                     truth = _run(wide, batch, training, seed)
+                    shows &= any(bool(t.isfinite().any()) for t in truth)
                     identity = max(identity, _far(new, batch, training, seed, truth))
                     noise = max(noise, _far(jittered, batch, training, seed, truth))
                 if not number:
                     rounding = max(rounding, _far(mine, given, training, seed, truth))
                     stored = max(stored, _far(other, given, training, seed, truth))
+            tried += shows
     ulp = torch.finfo(dtype).eps
     return Certificate(
         claim=claim,
         steps=tuple(steps),
-        probes=probes,
+        probes=tried,
         seed=seed,
         identity=identity / EPS,
         bound=min(max(LEAST_BOUND, 100 * noise), MOST_BOUND) / EPS,
@@ -128,7 +131,10 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 def _wide(model: nn.Module) -> nn.Module:
     """Return a copy in float64, with tensors that are plain attributes."""
-    wide = copy.deepcopy(model).double()
+    wide = copy.deepcopy(model)
+    if any(p.device.type == "mps" for p in wide.parameters()):
+        wide.cpu()  # mps has no float64
+    wide.double()
     for module in wide.modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and value.is_floating_point():
@@ -160,7 +166,11 @@ def _jittered(model: nn.Module) -> nn.Module:
 
 
 def _cast(batch: Batch) -> Batch:
-    return _each(batch, lambda t: t.double() if t.is_floating_point() else t)
+    def cast(t: Tensor) -> Tensor:
+        t = t.cpu() if t.device.type == "mps" else t
+        return t.double() if t.is_floating_point() else t
+
+    return _each(batch, cast)
 
 
 def _drawn(batch: Batch) -> Batch:
@@ -242,7 +252,7 @@ def _run(model: nn.Module, batch: Batch, training: bool, seed: int) -> Outputs:
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return [t.double() for t in found if t.is_floating_point()]
+    return [t.cpu().double() for t in found if t.is_floating_point()]
 
 
 def _far(

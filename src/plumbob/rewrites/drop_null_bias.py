@@ -88,7 +88,7 @@ def drop_null_bias(
     with or_as_before(owner), or_as_before(after or owner), torch.no_grad():
         if after is not None and after.running_mean is not None:
             mean = after.running_mean
-            mean.copy_(mean.double() - bias.double())
+            mean.copy_(mean.cpu().double() - bias.cpu().double())  # mps has none
         owner.register_parameter("bias", None)
 
 

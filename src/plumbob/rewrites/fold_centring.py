@@ -105,27 +105,32 @@ def fold_centring(
     hook = _hook(layer, keep=keep, site=site)
     known = layer._buffers.get(MEAN)  # pyright: ignore[reportPrivateUsage]
     features = _features(layer, weights[0])
-    shift = torch.tensor(mean, dtype=torch.float64, device=weights[0].device)
+    shift = torch.tensor(mean, dtype=torch.float64)
     if shift.shape != (features,) or not bool(shift.isfinite().all()):
         raise InputError(
             f"expected {features} finite numbers as the mean of the input of {site}, "
             f"got {list(shift.shape)}; give one per input feature or channel"
         )
-    old = torch.zeros_like(shift) if known is None else known.double()
-    new = (old + shift).to(weights[0].dtype)
-    moved = new.double() - old
+    old = torch.zeros_like(shift) if known is None else known.cpu().double()
+    new = (old + shift).to(weights[0])
+    moved = new.cpu().double() - old
     biases: dict[str, Tensor] = {}
     if keep and bool(moved.any()):
         for (_, name), weight in zip(maps, weights, strict=True):
             added = _apply(layer, weight, moved)
             if getattr(layer, name.rpartition(".")[2], None) is not None:
-                added += writable(model, name).detach().double()
+                added += writable(model, name).detach().cpu().double()
             elif isinstance(layer, RECURRENT):
                 raise InputError(
                     f"expected a recurrent layer with biases, got {site}: it was built "
                     "with bias=False and cannot carry W mean; use keep=False"
                 )
-            biases[name.rpartition(".")[2]] = added.to(weight.dtype)
+            biases[name.rpartition(".")[2]] = added.to(weight)
+    if not all(bool(value.isfinite().all()) for value in (new, *biases.values())):
+        raise InputError(
+            f"expected a mean and b + W mean of {site} that are finite in {new.dtype}, "
+            "got others; do it in float32, and look for weights that are not finite"
+        )
     with or_as_before(layer), torch.no_grad():
         if known is not None:
             known.copy_(new)
@@ -200,8 +205,8 @@ def _features(layer: nn.Module, weight: Tensor) -> int:
 def _apply(
     layer: nn.Module, weight: Tensor, mean: Float[Tensor, " in"]
 ) -> Float[Tensor, " out"]:
-    """Return W mean in float64, summed over all taps."""
-    matrix = weight.double()
+    """Return W mean in float64 on the CPU (mps has none), summed over all taps."""
+    matrix = weight.cpu().double()
     if isinstance(layer, CONVOLUTIONS):
         groups = layer.groups
         taps = matrix.flatten(2).sum(2).view(groups, -1, matrix.shape[1])
