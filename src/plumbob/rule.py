@@ -7,20 +7,7 @@ from dataclasses import replace
 from string import Formatter
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool, Float
-
-from plumbob.types import (
-    Finding,
-    Needs,
-    Proof,
-    Remedy,
-    Rule,
-    Safety,
-    Severity,
-    Site,
-    Survey,
-)
+from plumbob.types import Finding, Needs, Proof, Rule, Severity, Survey
 
 Judge = Callable[..., Iterator[Finding]]
 
@@ -100,45 +87,6 @@ def proved(survey: Survey, proofs: Sequence[Proof]) -> dict[str, int | float]:
     if len(errors) == len(proofs):
         numbers["error"] = max(errors)
     return numbers
-
-
-def own_bias(survey: Survey, site: Site) -> tuple[str, int] | None:
-    """Return the bias of a site and where in it the site's units begin.
-
-    None where it has none, or one that is frozen or that other maps add as well.
-    """
-    tensor = survey.tensors.get(site.bias or "")
-    if tensor is None or not tensor.trainable:
-        return None
-    sharing = [s for s in survey.sites if s.bias == site.bias and s.name != site.name]
-    if tensor.count == site.out:
-        return None if sharing else (site.bias or "", 0)
-    packed = site.rows and all(s.rows and s.rows != site.rows for s in sharing)
-    return (site.bias or "", site.rows[0]) if packed and site.rows else None
-
-
-def set_bias(
-    survey: Survey,
-    site: Site,
-    advice: str,
-    chosen: Bool[Any, " out"],
-    values: Float[Any, " out"],
-) -> Remedy:
-    """Return the remedy that sets the bias of chosen units; by hand where none can."""
-    place = own_bias(survey, site)
-    units = np.flatnonzero(chosen)
-    if place is None or not len(units):
-        return Remedy(advice=advice)
-    return Remedy(
-        advice=advice,
-        safety=Safety.CHANGES_TRAINING,
-        act="set-bias",
-        arguments={
-            "parameter": place[0],
-            "units": tuple(place[1] + int(unit) for unit in units),
-            "values": tuple(float(values[unit]) for unit in units),
-        },
-    )
 
 
 def sections(docstring: str | None) -> dict[str, str]:

@@ -2,7 +2,7 @@ import pytest
 
 from plumbob.rule import findings
 from plumbob.rules.bias_before_batch_norm import bias_before_batch_norm
-from plumbob.types import Needs, Proof, Safety, Severity, Survey
+from plumbob.types import Census, Needs, Proof, Safety, Severity, Site, Survey
 
 
 def proof(**changes):
@@ -33,15 +33,39 @@ def test_other_proofs_are_none(changes):
     assert not found(proof(**changes))
 
 
+def followed(*, norms=1, running=True, **changes):
+    """Return the remedy for a convolution with norms behind it."""
+    conv = {"out": 4, "fan_in": 9, "weight": "conv.weight", "bias": "conv.bias"}
+    norm = {"kind": "norm", "out": 4, "fan_in": 1, "fed_by": ("conv",)}
+    sites = [Site(name="conv", kind="conv", norm="batch-norm", **conv)]
+    sites += [Site(name=f"n{i}", weight=f"n{i}.weight", **norm) for i in range(norms)]
+    names = ["conv.bias", *(["n0.running_mean"] if running else [])]
+    survey = Survey(
+        sites=tuple(sites),
+        known=Needs.GRAPH,
+        proofs=(proof(**changes),),
+        tensors={n: Census(shape=(4,), dtype="float32", count=4) for n in names},
+    )
+    return next(iter(findings(bias_before_batch_norm, survey))).remedy
+
+
 @pytest.mark.parametrize(
-    ("changes", "safety"),
+    ("changes", "arguments"),
     [
-        ({}, Safety.EXACT),
-        ({"inference": "null"}, Safety.EXACT),
-        ({"inference": None}, Safety.MANUAL),
-        ({"on_this_path": True}, Safety.MANUAL),
+        ({}, {"norm": "n0"}),
+        ({"inference": "null"}, {}),
+        ({"inference": "null", "norms": 0, "running": False}, {}),
+        ({"inference": None}, None),
+        ({"on_this_path": True}, None),
+        ({"norms": 2}, None),
+        ({"running": False}, None),
+        ({"rows": (0, 2)}, None),
     ],
 )
-def test_exact_only_where_inference_is_proved_too(changes, safety):
-    (finding,) = found(proof(**changes))
-    assert finding.remedy.safety is safety
+def test_followed_only_where_what_inference_keeps_has_one_place(changes, arguments):
+    remedy = followed(**changes)
+    if arguments is None:
+        assert (remedy.act, remedy.safety) == (None, Safety.MANUAL)
+    else:
+        assert (remedy.act, remedy.safety) == ("drop-null-bias", Safety.EXACT)
+        assert remedy.arguments == {"parameter": "conv.bias"} | arguments

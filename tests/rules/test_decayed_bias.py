@@ -61,13 +61,13 @@ ALL = ("fc.w", "fc.b", "norm.w", "norm.b")
             [(0.01, *ALL)],
             "weight decay of 0.01 pulls 2 biases and 1 norm scale to 0",
             "the optimiser holds them together with the weights",
-            "two groups",
+            "a group of its own",
         ),
         (
             [(0.01, "fc.w", "norm.w"), (0.01, "fc.b"), (0.01, "norm.b")],
             "weight decay of 0.01 pulls 2 biases and 1 norm scale to 0",
             "1 of their 3 groups holds the weights too",
-            "two groups",
+            "a group of its own",
         ),
     ],
 )

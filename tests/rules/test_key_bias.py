@@ -2,7 +2,7 @@ import pytest
 
 from plumbob.rule import findings
 from plumbob.rules.key_bias import key_bias
-from plumbob.types import Census, Needs, Proof, Safety, Survey
+from plumbob.types import Census, Needs, Proof, Safety, Site, Survey
 
 
 def proof(**changes):
@@ -44,7 +44,38 @@ def test_other_proofs_are_none(changes):
     assert not found(proof(**changes))
 
 
-def test_exact_only_where_both_modes_are_proved():
-    assert found(proof())[0].remedy.safety is Safety.EXACT
-    assert found(proof(training=None))[0].remedy.safety is Safety.MANUAL
-    assert found(proof(on_this_path=True))[0].remedy.safety is Safety.MANUAL
+def remedy(*, site=None, **changes):
+    key = {"name": "key", "kind": "linear", "out": 12, "fan_in": 8}
+    key |= {"weight": "key.weight", "bias": "key.bias"}
+    survey = Survey(
+        sites=(Site(**key | (site or {})),),
+        known=Needs.GRAPH,
+        proofs=(proof(**{"parameter": "key.bias", "rows": (0, 12)} | changes),),
+        tensors={"key.bias": Census(shape=(12,), dtype="float32", count=12)},
+    )
+    return next(iter(findings(key_bias, survey))).remedy
+
+
+def test_taken_away_where_both_modes_are_proved():
+    assert remedy().act == "drop-null-bias"
+    assert remedy().safety is Safety.EXACT
+    assert remedy().arguments == {"parameter": "key.bias"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": None},
+        {"on_this_path": True},
+        {"rows": (4, 8)},
+        {"site": {"rows": (0, 12)}},
+        {"site": {"transposed": True}},
+    ],
+)
+def test_else_by_hand(changes):
+    assert remedy(**changes).act is None
+    assert remedy(**changes).safety is Safety.MANUAL
+
+
+def test_the_rest_of_a_packed_bias_counts():
+    assert "Set the key rows" in found(proof())[0].remedy.advice

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import drop_bias
 from plumbob.rule import proved, rule
-from plumbob.types import Finding, Needs, Remedy, Safety, Severity, Survey
+from plumbob.types import Finding, Needs, Proof, Remedy, Severity, Survey
 
 
 @rule(
@@ -34,7 +35,8 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Build the layer with bias=False. In a trained model subtract b from the norm's
-        running mean when dropping it, else inference changes.
+        running mean when dropping it, else inference changes; `plumbob.apply` does
+        both, where the norm follows the map directly.
 
     Allow when:
         The norm will be folded into the layer for inference, which needs the bias
@@ -53,7 +55,6 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
     for proof in survey.proofs:
         if proof.by != "batch-norm" or proof.training != "null":
             continue
-        exact = proof.inference is not None and not proof.on_this_path
         yield Finding(
             site=proof.parameter,
             units=tuple(range(*proof.rows)),
@@ -61,10 +62,32 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
             "{elements:element|elements} of this bias",
             cause="batch norm subtracts the batch's mean, and the bias with it",
             evidence=proved(survey, [proof]),
-            remedy=Remedy(
-                advice="Build this layer with bias=False; in a trained model subtract "
-                "the bias from the norm's running mean.",
-                safety=Safety.EXACT if exact else Safety.MANUAL,
-            ),
+            remedy=_remedy(survey, proof),
             steps=proof.steps,
         )
+
+
+def _remedy(survey: Survey, proof: Proof) -> Remedy:
+    advice = (
+        "Build this layer with bias=False; in a trained model subtract the bias from "
+        "the norm's running mean."
+    )
+    tensor = survey.tensors.get(proof.parameter)
+    maps = {site.name for site in survey.sites if site.bias == proof.parameter}
+    norms = [
+        site.name
+        for site in survey.sites
+        if site.kind == "norm" and maps & set(site.fed_by)
+    ]
+    # what inference keeps of it must have one place to go to
+    known = proof.inference == "null" or (
+        proof.inference == "gauge"
+        and len(norms) == 1
+        and f"{norms[0]}.running_mean" in survey.tensors
+        and all(s.norm == "batch-norm" for s in survey.sites if s.name in maps)
+    )
+    whole = tensor is not None and proof.rows == (0, tensor.count)
+    if not (known and whole) or proof.on_this_path:
+        return Remedy(advice=advice)
+    norm = norms[0] if proof.inference == "gauge" else None
+    return drop_bias(survey, proof.parameter, advice, norm=norm)

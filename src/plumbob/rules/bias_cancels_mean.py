@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from plumbob.remedies import centre
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 
 @rule("PB206", "bias-cancels-mean", Needs.ACTIVATIONS, Severity.INFO, since="0.1")
@@ -41,7 +42,8 @@ def bias_cancels_mean(
 
     Remedy:
         Centre x and set b to b + w.mu: the same function, and b means a threshold
-        again. What the mean costs in learning, uncentred-input tells.
+        again. `plumbob.apply` does both inside the layer, where it is of a kind that
+        can. What the mean costs in learning, uncentred-input tells.
 
     Allow when:
         The model is finished and runs in float32: then it only says where the
@@ -97,8 +99,11 @@ def bias_cancels_mean(
                 "cancelled": float(1 - abs(beta[unit] / b[unit])),
                 "kappa": float(abs(beta[unit] - b[unit]) / sd[unit]),
             },
-            remedy=Remedy(
-                advice="Centre x and set each of these biases to b + w.mu (unit "
-                "{unit}: {beta}), which is the same function."
+            remedy=centre(
+                survey,
+                site,
+                "Centre x and set the biases to b + w.mu (unit {unit}: {beta}), which "
+                "is the same function.",
+                keep=True,
             ),
         )

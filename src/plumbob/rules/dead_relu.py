@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from plumbob.paths import reached, readers
-from plumbob.rule import rule, set_bias
+from plumbob.remedies import set_bias
+from plumbob.rule import rule
 from plumbob.types import Finding, Needs, Remedy, Severity, Site, Survey
 
 
@@ -65,10 +66,10 @@ def dead_relu(
             computes the same function.
 
     Remedy:
-        Because of b: set b near -w.mu, where half of the inputs fire, and lower the
-        learning rate that threw it out. Because of w.mu: centre the input, inside the
-        network by a norm. Because
-        of the input: revive what feeds it.
+        Because of b: set b to -w.mu, where half of the inputs fire (`plumbob.apply`
+        does), and lower the learning rate that threw it out. Because of w.mu: the same,
+        or centre the input, inside the network by a norm. Because of the input: revive
+        what feeds it, by hand.
 
     Allow when:
         Units were pruned on purpose, or the data given are not those of training.
@@ -211,7 +212,7 @@ def _finding(
                 if site.reads_input
                 else "Put a norm before this map"
             )
-            + ", or start these biases at -w.mu (unit {unit}: {balanced}).",
+            + ", or set these biases to -w.mu (unit {unit}: {balanced}).",
         ),
     }[main]
     return Finding(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Remedy, Safety, Severity, Survey
 
 
 @rule("PB501", "decayed-bias", Needs.OPTIMIZER, Severity.INFO, since="0.1")
@@ -24,9 +24,10 @@ def decayed_bias(survey: Survey) -> Iterator[Finding]:
         shared: how many of these hold other parameters as well.
 
     Remedy:
-        Two groups: tensors with two or more axes with decay, the rest without. Where
-        they have groups of their own already: weight_decay=0 there, since torch gives
-        a group that does not say so the default of its optimiser (AdamW: 0.01).
+        A group of their own without decay. Where they have groups of their own
+        already: weight_decay=0 there, since torch gives a group that does not say so
+        the default of its optimiser (AdamW: 0.01). `plumbob.apply` does both in the
+        optimiser that it is given; `plumbob.design.groups` for one to be made.
 
     Allow when:
         The decay is meant: some penalised models centre their inputs and want it.
@@ -78,9 +79,12 @@ def decayed_bias(survey: Survey) -> Iterator[Finding]:
             "shared": shared,
         },
         remedy=Remedy(
-            advice="Give the optimiser two groups: parameters with two or more axes "
-            "with the decay, all others with weight_decay=0."
+            advice="Give the optimiser a group of its own for biases and norm scales, "
+            "with weight_decay=0."
             if shared
-            else "Set weight_decay=0 in {groups:this group|these groups}."
+            else "Set weight_decay=0 in {groups:this group|these groups}.",
+            safety=Safety.CHANGES_TRAINING,
+            act="split-groups",
+            arguments={"parameters": tuple(sorted(names & (biases | scales)))},
         ),
     )

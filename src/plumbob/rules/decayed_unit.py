@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from plumbob.remedies import redraw
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Site, Stage, Survey
+from plumbob.types import Finding, Needs, Severity, Site, Stage, Survey
 
 
 @rule(
@@ -51,9 +52,10 @@ def decayed_unit(
 
     Remedy:
         Look for why they got no gradient (PB201 before all); then lower the decay of
-        this layer, or make it narrower. An optimiser that is known not to decay these
-        weights is not to blame: then an earlier one, a penalty inside the loss, or
-        the values as they were loaded.
+        this layer, or make it narrower. To use the units again, draw both sides at
+        random, as large as at the other units (`plumbob.apply` does). An optimiser that
+        is known not to decay these weights is not to blame: then an earlier one, a
+        penalty inside the loss, or the values as they were loaded.
 
     Allow when:
         The decay was meant to thin the layer out.
@@ -113,12 +115,19 @@ def decayed_unit(
                 "reader_size": reader_size,
             }
             | decay,
-            remedy=Remedy(
-                advice="Find what shrank them and why they get no gradient, or make "
-                "this layer narrower."
-                if idle
-                else "Find why these units get no gradient; then lower this layer's "
-                "weight decay or its width."
+            remedy=redraw(
+                survey,
+                site,
+                (
+                    "Find what shrank them and why they get no gradient"
+                    if idle
+                    else "Find why these units get no gradient and lower this layer's "
+                    "weight decay"
+                )
+                + "; then draw their weights on both sides at random, as large as "
+                "their neighbours', or make this layer narrower.",
+                rows=decayed,
+                columns=decayed,
             ),
             severity=Severity.WARNING if share > share_above else Severity.INFO,
         )

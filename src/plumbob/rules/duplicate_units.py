@@ -5,8 +5,9 @@ from math import log2
 
 import numpy as np
 
+from plumbob.remedies import redraw
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 # Bits of a value that are as good as random: those of its fraction.
 FRACTION = {
@@ -47,7 +48,7 @@ def duplicate_units(
 
     Remedy:
         Merge each set into one unit and add up the columns that read it; or draw the
-        copies anew to use them.
+        copies anew to use them (`plumbob.apply` does, as large as the other units).
 
     Allow when:
         The layer has just been widened by copying, with noise to come.
@@ -99,8 +100,12 @@ def duplicate_units(
                 "bound": bound,
                 "chance": chance,
             },
-            remedy=Remedy(
-                advice="Merge each copy into its original (add up the columns that "
-                "read them), or draw the copies anew."
+            remedy=redraw(
+                survey,
+                site,
+                "Merge each copy into its original (add up the columns that read "
+                "them), or draw the copies at random, as large as their neighbours.",
+                rows=copies,
+                columns=np.zeros(site.out, bool),
             ),
         )

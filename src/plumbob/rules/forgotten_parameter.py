@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from plumbob.rule import modules, rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Stage, Survey
+from plumbob.types import Finding, Needs, Remedy, Safety, Severity, Stage, Survey
 
 
 @rule(
@@ -41,8 +41,10 @@ def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
         holds that are not this model's.
 
     Remedy:
-        Hand them to the optimiser, or freeze them, which says so and saves their
-        gradients. Make an optimiser after the last change to its model.
+        Hand them to the optimiser (`plumbob.apply` does, with the settings of its first
+        group, vectors without decay; not a feature extractor, which looks meant), or
+        freeze them, which says so and saves their gradients. Make an optimiser after
+        the last change to its model.
 
     Allow when:
         Another optimiser, not given here, holds them; check takes a list of several.
@@ -106,8 +108,23 @@ def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
         remedy=Remedy(
             advice="Make the optimiser from the parameters of the model that is "
             "trained, after its last layer was built or replaced."
-            if other
-            else "Hand them to the optimiser, or call requires_grad_(False) on them."
+        )
+        if other
+        else Remedy(
+            advice="Call requires_grad_(False) on them, which says so, or hand them to "
+            "the optimiser."
+        )
+        if extractor and not initial
+        else Remedy(
+            advice="Hand them to the optimiser, or call requires_grad_(False) on them.",
+            safety=Safety.CHANGES_TRAINING,
+            act="add-parameters",
+            arguments={
+                "parameters": tuple(lost),
+                "undecayed": tuple(
+                    name for name in lost if len(survey.tensors[name].shape) < 2
+                ),
+            },
         ),
         severity=Severity.WARNING
         if other

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import drop_bias
 from plumbob.rule import proved, rule
-from plumbob.types import Finding, Needs, Proof, Remedy, Safety, Severity, Survey
+from plumbob.types import Finding, Needs, Proof, Remedy, Severity, Survey
 
 
 @rule("PB303", "key-bias", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -28,8 +29,9 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
         the output in the randomised test in float64 (not there if it could not be run).
 
     Remedy:
-        Build the key projection without a bias; in a packed one set the key rows to
-        0 and keep them there. The query and the value bias stay.
+        Build the key projection without a bias (`plumbob.apply` takes it away); in a
+        packed one set the key rows to 0 and keep them there. The query and the value
+        bias stay.
 
     Allow when:
         A rotary embedding or a norm of the keys will be put in, or a checkpoint's
@@ -55,6 +57,9 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
         units = tuple(j for p in proofs for j in range(*p.rows))
         tensor = survey.tensors.get(parameter)
         count = tensor.count if tensor else len(units)
+        advice = "Build the key projection without a bias; keep the query bias."
+        if len(units) < count:
+            advice = "Set the key rows of this bias to 0 and keep them there."
         yield Finding(
             site=parameter,
             units=units,
@@ -63,9 +68,8 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
             cause="a key bias adds the same number to the scores of all keys, and the "
             "softmax over keys removes it",
             evidence=proved(survey, proofs) | {"count": count},
-            remedy=Remedy(
-                advice="Build the key projection without a bias; keep the query bias.",
-                safety=Safety.EXACT if exact else Safety.MANUAL,
-            ),
+            remedy=drop_bias(survey, parameter, advice)
+            if exact and len(units) == count
+            else Remedy(advice=advice),
             steps=tuple(dict.fromkeys(step for p in proofs for step in p.steps)),
         )

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from plumbob.rule import rule, set_bias
+from plumbob.remedies import set_bias
+from plumbob.rule import rule
 from plumbob.types import Finding, Needs, Severity, Site, Survey
 
 
@@ -47,9 +48,9 @@ def linear_relu(
             healthy He net).
 
     Remedy:
-        Because of b: lower it towards -w.mu. Because of w.mu: centre the input, inside
-        the network by a norm. If
-        the layer does its work so, drop the ReLU and save its time.
+        Because of b: lower it to -w.mu (`plumbob.apply` does). Because of w.mu: the
+        same, or centre the input, inside the network by a norm. If the layer does its
+        work so, drop the ReLU and save its time.
 
     Allow when:
         The units carry a positive quantity on purpose and the layer is meant to be

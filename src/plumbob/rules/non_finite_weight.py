@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from plumbob.rule import rule
-from plumbob.types import Census, Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Census, Finding, Needs, Remedy, Safety, Severity, Survey
 
 
 @rule(
@@ -36,7 +36,8 @@ def non_finite_weight(survey: Survey) -> Iterator[Finding]:
     Remedy:
         Go back to the last checkpoint whose parameters are finite and find the step
         that broke it; clipping afterwards does not help, it turns Inf into NaN. Set a
-        norm's statistics back (reset_running_stats) and measure them again.
+        norm's statistics back (`plumbob.apply` does) and measure them again: inference
+        is wrong until then.
 
     Allow when:
         Never for a parameter. A mask kept as a parameter with -inf belongs in a
@@ -76,9 +77,15 @@ def non_finite_weight(survey: Survey) -> Iterator[Finding]:
             evidence={"nans": tensor.nans, "infs": tensor.infs, "count": tensor.count}
             | places,
             remedy=Remedy(
-                advice="Call reset_running_stats() on this norm, and find the batch."
-                if statistic
-                else "Go back to the last checkpoint with finite parameters."
+                advice="Set the running statistics of this norm back "
+                "(reset_running_stats) and measure them again; find the batch.",
+                safety=Safety.CHANGES_TRAINING,
+                act="reset-statistics",
+                arguments={"norm": module},
+            )
+            if statistic
+            else Remedy(
+                advice="Go back to the last checkpoint with finite parameters."
             ),
         )
 

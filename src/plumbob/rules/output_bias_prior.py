@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import own_bias, rule
+from plumbob.remedies import own_bias
+from plumbob.rule import rule
 from plumbob.types import (
     Finding,
     Needs,
@@ -77,8 +78,9 @@ def output_bias_prior(
             of healthy nets: shares of 5 to 29 %, gone at the end.
 
     Remedy:
-        Add the shift to the output's bias. No shift is due at a class or label that
-        the data given do not hold.
+        Add the shift to the output's bias, where it has one of its own
+        (`plumbob.apply` does). No shift is due at a class or label that the data given
+        do not hold.
 
     Allow when:
         The shares in the data given here are not those of training, on purpose.

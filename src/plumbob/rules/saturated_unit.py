@@ -1,11 +1,24 @@
 """PB203: a layer of bounded units on the flat ends of their curve."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
+from plumbob.remedies import layout, numbers, own_bias, own_weight, set_bias
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Site, Stage, Survey
+from plumbob.types import (
+    Finding,
+    Moments,
+    Needs,
+    Remedy,
+    Safety,
+    Severity,
+    Site,
+    Stage,
+    Survey,
+)
 
 BENDS = {"tanh", "sigmoid", "softsign", "hardtanh", "hardsigmoid"}
 GATES = {"sigmoid", "hardsigmoid"}
@@ -42,7 +55,8 @@ def saturated_unit(
         them on one side of 0 for nearly all inputs.
         by_bias: stuck units that w.mu alone would leave less than half as far out.
         unit, b, shift (w.mu), beta (E[z]), sd: those of the unit whose E[z] (where
-        most are stuck) or sd[z] is largest.
+        most are stuck) or sd[z] is largest; balanced = -w.mu, the b where E[z] = 0;
+        size: the root mean square of its z.
         row_norm |w| and input_sd (root mean square over features): either is near 1
         in a net begun well.
 
@@ -56,9 +70,11 @@ def saturated_unit(
             could tell is less than 0.3 bit.
 
     Remedy:
-        Because of b: bring it towards -w.mu. Because of w.mu: centre x. Because of
-        the input's size: standardise it; inside the network scale down what feeds
-        the layer. Because of the weights' size: initialise with variance 1 / fan_in.
+        Because of b or of w.mu: bring b to -w.mu (`plumbob.apply` does), or centre x.
+        Because of the input's size: standardise it; inside the network scale down what
+        feeds the layer. Because of the weights' size: divide each unit's w and b by
+        the root mean square of its z (`plumbob.apply` does), and start with variance
+        1 / fan_in next time.
 
     Allow when:
         The layer is a gate or a code that is meant to be hard. Outputs are never
@@ -116,6 +132,7 @@ def saturated_unit(
             "beta": float(beta[unit]),
             "sd": float(z.sd[unit]),
             "balanced": float(bias[unit] - beta[unit]),
+            "size": float(np.hypot(beta[unit], z.sd[unit])),
         }
         if reading.x is not None:
             evidence["input_sd"] = float(np.sqrt(reading.x.var.mean()))
@@ -136,7 +153,11 @@ def saturated_unit(
             "{stuck} on one side only)",
             cause=cause,
             evidence=evidence,
-            remedy=Remedy(advice=advice),
+            remedy=set_bias(survey, site, advice, stuck, bias - beta)
+            if offset
+            else _scale(survey, site, advice, saturated, z)
+            if own
+            else Remedy(advice=advice),
             severity=Severity.WARNING if fault else Severity.INFO,
             own_cause=own,
         )
@@ -191,8 +212,33 @@ def _why(
         )
     return (
         f"the weights' size spreads z over both sides {told}",
-        "Initialise with variance 1 / fan_in, or lower the learning rate that made "
-        "the weights grow.",
+        "Divide the weights and the bias of each of these units by the root mean "
+        "square of its z (unit {unit}: {size}), which is as an initialisation with "
+        "variance 1 / fan_in leaves it, or lower the learning rate that let them grow.",
         True,
         False,
+    )
+
+
+def _scale(
+    survey: Survey, site: Site, advice: str, units: Bool[Any, " out"], z: Moments
+) -> Remedy:
+    """Return the remedy that brings the mean square of each unit's z to 1."""
+    size = np.hypot(z.mean, z.sd)
+    if (
+        site.kind not in {"linear", "conv", "conv-transpose"}
+        or not own_weight(survey, site)
+        or (site.bias and own_bias(survey, site) is None)
+        or not np.isfinite(size[units]).all()
+    ):
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.CHANGES_TRAINING,
+        act="rescale-units",
+        arguments={
+            "site": layout(site),
+            "units": numbers(units),
+            "factors": tuple(float(1 / size[unit]) for unit in numbers(units)),
+        },
     )

@@ -6,8 +6,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from plumbob.remedies import layout, own_weight
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Rows, Severity, Site, Survey
+from plumbob.types import (
+    Finding,
+    Needs,
+    Remedy,
+    Rows,
+    Safety,
+    Severity,
+    Site,
+    Survey,
+)
 
 
 @rule(
@@ -45,7 +55,8 @@ def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Fin
 
     Remedy:
         Draw the weights anew from a random initialiser with a variance set by
-        fan_in; only biases, last layers and residual ends may start at zero.
+        fan_in (`plumbob.apply` does, by He's scheme for the activation that follows);
+        only biases, last layers and residual ends may start at zero.
 
     Allow when:
         The rows were tied on purpose, such as a fixed average that is never trained.
@@ -70,9 +81,10 @@ def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Fin
         if share <= share_above:
             continue
         known = rows.outgoing_twin is not None
+        alike = tuple(int(j) for j in np.flatnonzero(units == sizes.argmax()))
         yield Finding(
             site=site.name,
-            units=tuple(int(j) for j in np.flatnonzero(units == sizes.argmax())),
+            units=alike,
             message="{alike} of {units} units are one and the same unit ({share:.0%}; "
             "{distinct} distinct {distinct:unit|units} in all)",
             cause="rows and biases are equal bit for bit"
@@ -89,12 +101,24 @@ def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Fin
                 "distinct": int((sizes > 0).sum()),
                 "readers_known": int(known),
             },
-            remedy=Remedy(
-                advice="Initialise this layer's weights at random (variance set by "
-                "fan_in); its biases may stay equal."
-            ),
+            remedy=_remedy(survey, site, alike),
             severity=Severity.ERROR if known else Severity.WARNING,
         )
+
+
+def _remedy(survey: Survey, site: Site, alike: tuple[int, ...]) -> Remedy:
+    advice = (
+        "Draw these units' weights at random (variance set by fan_in); their biases "
+        "may stay equal."
+    )
+    if not own_weight(survey, site):
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.CHANGES_TRAINING,
+        act="redraw-units",
+        arguments={"site": layout(site), "rows": alike},
+    )
 
 
 def _rows(site: Site, survey: Survey) -> Rows | None:

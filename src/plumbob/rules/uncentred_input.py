@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from plumbob.remedies import centre
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Reading, Remedy, Severity, Site, Survey
+from plumbob.types import Finding, Needs, Reading, Severity, Site, Stage, Survey
 
 
 @rule(
@@ -53,7 +54,10 @@ def uncentred_input(
 
     Remedy:
         Subtract each feature's mean over the training data (and divide by its
-        standard deviation); the same constants at inference.
+        standard deviation); the same constants at inference. `plumbob.apply` puts the
+        mean of the data given into the layer, which subtracts it from then on. At
+        stage init b stays, as if the data had been centred; else b + W mu takes its
+        place, which is the same function, easier to train further.
 
     Allow when:
         A batch or instance norm follows the map directly: it takes the mean out
@@ -85,9 +89,9 @@ def uncentred_input(
             top, centred = reading.top
             numbers |= {"slowdown": top / centred, "top": top, "centred_top": centred}
             if numbers["slowdown"] >= slowdown_above:
-                yield _at_input(site, numbers)
+                yield _at_input(survey, site, numbers)
         elif not site.reads_input and numbers["ratio"] >= inside_above:
-            yield _inside(site, numbers)
+            yield _inside(survey, site, numbers)
 
 
 def _numbers(reading: Reading) -> dict[str, int | float]:
@@ -105,7 +109,8 @@ def _numbers(reading: Reading) -> dict[str, int | float]:
     }
 
 
-def _at_input(site: Site, numbers: dict[str, int | float]) -> Finding:
+def _at_input(survey: Survey, site: Site, numbers: dict[str, int | float]) -> Finding:
+    initial = site.stage is Stage.INIT
     one = numbers["share"] > 0.5 and numbers["features"] > 1
     return Finding(
         site=site.name,
@@ -118,22 +123,31 @@ def _at_input(site: Site, numbers: dict[str, int | float]) -> Finding:
         else "all features together: |mu|^2 is {ratio:.3g} times their total variance "
         "(feature {feature}: mean {mean}, sd {sd})",
         evidence=numbers,
-        remedy=Remedy(
-            advice="Subtract from each input feature its mean over the training data.",
+        remedy=centre(
+            survey,
+            site,
+            "Subtract from each input feature its mean over the training data"
+            + ("." if initial else ", and add W mu to the bias, the same function."),
+            keep=not initial,
         ),
     )
 
 
-def _inside(site: Site, numbers: dict[str, int | float]) -> Finding:
+def _inside(survey: Survey, site: Site, numbers: dict[str, int | float]) -> Finding:
+    initial = site.stage is Stage.INIT
     return Finding(
         site=site.name,
         message="x is nearly constant: |mu|^2 is {ratio:,.0f} times its total variance",
         cause="what comes before hands on its mean and little of what varies (unit "
         "{feature}: mean {mean}, sd {sd})",
         evidence=numbers,
-        remedy=Remedy(
-            advice="Put a norm layer or a residual path before this map, or centre "
-            "its input."
+        remedy=centre(
+            survey,
+            site,
+            "Put a norm layer or a residual path before this map, or subtract the mean "
+            "of its input"
+            + ("." if initial else " and add W mu to its bias, the same function."),
+            keep=not initial,
         ),
         severity=Severity.INFO,
     )

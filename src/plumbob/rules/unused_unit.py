@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from plumbob.remedies import redraw
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Stage, Survey
+from plumbob.types import Finding, Needs, Severity, Stage, Survey
 
 
 @rule("PB103", "unused-unit", Needs.WEIGHTS, Severity.WARNING, since="0.1")
@@ -34,7 +35,8 @@ def unused_unit(survey: Survey, *, share_above: float = 0.9) -> Iterator[Finding
 
     Remedy:
         Remove the units: their rows, biases and the columns that read them; put the
-        constant f(b) of a zero row into the next bias.
+        constant f(b) of a zero row into the next bias. Or use them: `plumbob.apply`
+        draws what is zero at random, as large as it is at the other units.
 
     Allow when:
         The layer was pruned on purpose, or padded to a round width for speed.
@@ -87,8 +89,13 @@ def unused_unit(survey: Survey, *, share_above: float = 0.9) -> Iterator[Finding
                 "unread": int(unread.sum()),
                 "constant": int(constant.sum()),
             },
-            remedy=Remedy(
-                advice="Remove these units, or find what set their weights to 0."
+            remedy=redraw(
+                survey,
+                site,
+                "Remove these units, or find what set their weights to 0 and draw "
+                "these at random, as large as their neighbours'.",
+                rows=constant,
+                columns=unread,
             ),
             severity=Severity.WARNING if share > share_above else Severity.INFO,
         )

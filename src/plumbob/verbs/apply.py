@@ -222,14 +222,19 @@ class _Plan:
     def _places(self, finding: "Finding") -> set[str]:
         """Return the sites that a remedy names, and so may write to."""
         takes = _takes(_act(finding.remedy.act or ""))
-        named = set(_words(finding.remedy.arguments))
+        arguments = finding.remedy.arguments
+        named = set(_words(arguments))
         if takes is not None and takes.default is takes.empty:
             return {f"the optimiser's group of {name}" for name in named}
-        return {s.name for s in self.sites if named & _names(s)} or {finding.site or ""}
+        paths = {value for value in arguments.values() if isinstance(value, str)}
+        found = [s for s in self.sites if s.name in paths or named & {s.weight, s.bias}]
+        cells = {_owner(s) for s in found if s.kind == "recurrent"}
+        also = [s for s in self.sites if s.kind == "recurrent" and _owner(s) in cells]
+        return {s.name for s in (*found, *also)} or {finding.site or ""}
 
 
-def _names(site: "Site") -> set[str]:
-    return {name for name in (site.name, site.weight, site.bias) if name}
+def _owner(site: "Site") -> str:
+    return site.weight.rpartition(".")[0]
 
 
 def _words(value: Any) -> Iterator[str]:
@@ -286,8 +291,8 @@ def _all_or_nothing(model: "nn.Module", optimizer: Any) -> Generator[None, None,
     from torch import Tensor
 
     from plumbob.survey.guard import or_as_before
+    from plumbob.survey.optimizer import each
 
-    held = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
     before = [
         (
             one,
@@ -297,8 +302,7 @@ def _all_or_nothing(model: "nn.Module", optimizer: Any) -> Generator[None, None,
                 for p, s in one.state.items()
             },
         )
-        for one in held
-        if one is not None
+        for one in (each(optimizer) if optimizer is not None else ())
     ]
     try:
         with or_as_before(model):

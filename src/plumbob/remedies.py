@@ -1,0 +1,155 @@
+"""Remedies that `plumbob.apply` can follow, where the facts say that it can.
+
+Each is by hand where the parameter is frozen, shared, or no parameter of its own.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from plumbob.types import Remedy, Safety, Site, Survey
+
+
+def layout(site: Site) -> dict[str, Any]:
+    """Return what an act must know of a site to find its units, as plain values."""
+    fields = ("name", "kind", "out", "fan_in", "weight", "bias", "rows", "groups")
+    return {name: getattr(site, name) for name in (*fields, "transposed", "activation")}
+
+
+def own_weight(survey: Survey, site: Site) -> bool:
+    """Return whether a site's weight may be written: trainable, and used only here."""
+    tensor = survey.tensors.get(site.weight)
+    return bool(tensor and tensor.trainable) and not (
+        site.tied or _shared(survey, site, "weight")
+    )
+
+
+def own_bias(survey: Survey, site: Site) -> tuple[str, int] | None:
+    """Return the bias of a site and where in it the site's units begin, or None."""
+    tensor = survey.tensors.get(site.bias or "")
+    if tensor is None or not tensor.trainable or _shared(survey, site, "bias"):
+        return None
+    if tensor.count == site.out:
+        return site.bias or "", 0
+    return (site.bias or "", site.rows[0]) if site.rows else None
+
+
+def set_bias(
+    survey: Survey,
+    site: Site,
+    advice: str,
+    units: Bool[Any, " out"],
+    values: Float[Any, " out"],
+) -> Remedy:
+    """Return the remedy that gives the bias of some units new values."""
+    place = own_bias(survey, site)
+    if place is None or not units.any() or not np.isfinite(values[units]).all():
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.CHANGES_TRAINING,
+        act="set-bias",
+        arguments={
+            "parameter": place[0],
+            "units": tuple(place[1] + unit for unit in numbers(units)),
+            "values": tuple(float(values[unit]) for unit in numbers(units)),
+        },
+    )
+
+
+def redraw(
+    survey: Survey,
+    site: Site,
+    advice: str,
+    *,
+    rows: Bool[Any, " out"],
+    columns: Bool[Any, " out"],
+) -> Remedy:
+    """Return the remedy that draws units as large as the others at random.
+
+    `rows` are the units whose own weights are drawn, `columns` those whose readers'.
+    """
+    reading = survey.readings[site.name]
+    assert reading.rows is not None
+    others = reading.rows.norm[~rows & (reading.rows.norm > 0)]
+    sd = float(np.sqrt((others**2).mean() / site.fan_in)) if len(others) else 0.0
+    feeds = {feed.site for feed in site.feeds} if columns.any() else set[str]()
+    readers = [s for s in survey.sites if s.name in feeds]
+    if not (0 < sd < np.inf and all(own_weight(survey, s) for s in (site, *readers))):
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.CHANGES_TRAINING,
+        act="redraw-units",
+        arguments={
+            "site": layout(site),
+            "rows": numbers(rows),
+            "sd": sd,
+            "columns": numbers(columns),
+            "readers": tuple(layout(reader) for reader in readers),
+        },
+    )
+
+
+def centre(survey: Survey, site: Site, advice: str, *, keep: bool) -> Remedy:
+    """Return the remedy that takes the mean of x out of a map, keeping its function."""
+    reading = survey.readings[site.name]
+    first = site.weight.endswith(("weight_ih", "weight_ih_l0", "weight_ih_l0_reverse"))
+    whole = site.kind in {"linear", "conv"} and not site.rows
+    if (
+        reading.x is None
+        or not np.isfinite(reading.x.mean).all()
+        or not (whole or (site.kind == "recurrent" and first))
+        or (keep and site.bias and own_bias(survey, site) is None)
+    ):
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.EXACT if keep else Safety.CHANGES_TRAINING,
+        act="fold-centring",
+        arguments={
+            "site": site.name,
+            "mean": tuple(float(value) for value in reading.x.mean),
+            "keep": keep,
+        },
+    )
+
+
+def drop_bias(
+    survey: Survey, parameter: str, advice: str, *, norm: str | None = None
+) -> Remedy:
+    """Return the remedy that removes a bias which is proved to be null as a whole.
+
+    A batch norm that keeps its mean, `norm`, gives the bias up.
+    """
+    maps = [site for site in survey.sites if site.bias == parameter]
+    if (
+        len(maps) != 1
+        or maps[0].rows
+        or maps[0].kind not in {"linear", "conv", "conv-transpose"}
+        or (maps[0].kind == "linear" and maps[0].transposed)
+        or own_bias(survey, maps[0]) is None
+    ):
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.EXACT,
+        act="drop-null-bias",
+        arguments={"parameter": parameter} | ({"norm": norm} if norm else {}),
+    )
+
+
+def numbers(units: Bool[Any, " out"]) -> tuple[int, ...]:
+    """Return the numbers of the units that are meant."""
+    return tuple(int(unit) for unit in np.flatnonzero(units))
+
+
+def _shared(survey: Survey, site: Site, field: str) -> bool:
+    """Return whether another site uses the same part of a weight or bias."""
+    return any(
+        other.name != site.name
+        and getattr(other, field) == getattr(site, field)
+        and not (other.rows and site.rows and other.rows != site.rows)
+        for other in survey.sites
+    )
