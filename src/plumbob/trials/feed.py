@@ -82,34 +82,34 @@ class Feed:
     def __init__(self, data: Any, seed: int, *, shuffle: bool = False) -> None:
         if isinstance(data, Tensor | tuple | Mapping):
             data = [data]
-        elif isinstance(data, DataLoader):
-            data = copy.copy(data)
-            data._iterator = None  # pyright: ignore[reportPrivateUsage] # own workers
         self.data = _Shuffled(data) if shuffle and isinstance(data, list) else data
         self.seed = seed
 
     def __iter__(self) -> Iterator[Any]:
-        return self._pass(Draws(self.seed, _generators(self.data)))
+        return self._passes(endless=False)
 
     def endless(self) -> Iterator[Any]:
         """Yield pass after pass; nothing where a pass holds nothing."""
-        draws = Draws(self.seed, _generators(self.data))
+        return self._passes(endless=True)
+
+    def _passes(self, *, endless: bool) -> Iterator[Any]:
+        data = self.data
+        if isinstance(data, DataLoader):  # persistent workers remember what they drew
+            data = copy.copy(data)
+            data._iterator = None  # pyright: ignore[reportPrivateUsage]
+        draws = Draws(self.seed, _generators(data))
         some = True
         while some:
             some = False
-            for item in self._pass(draws):
-                some = True
-                yield item
-
-    def _pass(self, draws: Draws) -> Iterator[Any]:
-        with draws.mine():
-            items = iter(self.data)
-        while True:
             with draws.mine():
-                item = next(items, _END)
-            if item is _END:
-                return
-            yield item
+                items = iter(data)
+            while True:
+                with draws.mine():
+                    item = next(items, _END)
+                if item is _END:
+                    break
+                some = endless
+                yield item
 
 
 class _Shuffled:

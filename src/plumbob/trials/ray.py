@@ -1,5 +1,7 @@
 """Runs on a Ray cluster, or on this machine where there is none."""
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from itertools import islice
@@ -16,7 +18,9 @@ def over_ray(
 ) -> Iterator[Run]:
     """Yield the same runs from `processes` at once, or one on each processor.
 
-    Ray is started where it does not run yet, and then stopped at the end.
+    Ray is started where it does not run yet, and then stopped at the end. On a
+    cluster of several machines start it before, with a `runtime_env` that takes your
+    files to all of them.
 
     Raises:
         InputError: ray is not installed, or a run failed.
@@ -29,7 +33,8 @@ def over_ray(
         ) from error
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, include_dashboard=False)
+        paths = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
+        ray.init(log_to_driver=False, include_dashboard=False, runtime_env=paths)
     work = ray.remote(num_cpus=1, max_retries=0)(run)
     waiting, running = iter(jobs), list[Any]()
     try:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import ceil, isfinite, nan
+from math import ceil, isfinite
 from typing import Any
 
 import torch
@@ -194,22 +194,29 @@ def _train(plan: Plan, ready: Start) -> tuple[Curve, int | None]:
 
 
 def _step(ready: Start, optimizers: list[Any], batch: Batch) -> bool:
-    """Take one step; return False, and take none, where the loss is not finite.
-
-    Raises:
-        InputError: there is no loss.
-    """
+    """Take one step; return False, and take none, where the loss is not finite."""
     for optimizer in optimizers:
         optimizer.zero_grad()
-    value = loss_of(ready.model(*batch.args, **batch.kwargs), batch, ready.loss)
-    if value is None:
-        raise InputError("expected a loss, got none in the model's output; pass loss=")
+    _, value = _forward(ready, batch)
     if not isfinite(float(value.detach())):
         return False
     value.backward()
     for optimizer in optimizers:
         optimizer.step()
     return True
+
+
+def _forward(ready: Start, batch: Batch) -> tuple[Any, Tensor]:
+    """Return output and loss.
+
+    Raises:
+        InputError: there is no loss.
+    """
+    output = ready.model(*batch.args, **batch.kwargs)
+    value = loss_of(output, batch, ready.loss)
+    if value is None:
+        raise InputError("expected a loss, got none in the model's output; pass loss=")
+    return output, value
 
 
 def _validate(ready: Start, metric: Metric | None) -> tuple[float, float | None]:
@@ -225,9 +232,8 @@ def _validate(ready: Start, metric: Metric | None) -> tuple[float, float | None]
             for batch in batches(
                 ready.model, ready.valid, loss=ready.loss, limit=1 << 62
             ):
-                output = ready.model(*batch.args, **batch.kwargs)
-                value = loss_of(output, batch, ready.loss)
-                loss += batch.samples * (nan if value is None else float(value))
+                output, value = _forward(ready, batch)
+                loss += batch.samples * float(value)
                 if metric is not None:
                     score += batch.samples * float(metric(output, batch.targets))
                 samples += batch.samples

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import isfinite
 from statistics import fmean
+from textwrap import fill
 from typing import Any
 
 from plumbob.columns import columns
@@ -130,14 +131,14 @@ class Table:
             if self.level is not None:
                 end = self.steps + self.every
                 level = f"a loss of {self.level:.4g} (never reached: {end} steps)"
-            foot.append(
+            text = (
                 f"Changes are against the model as it is, with the Student interval of "
-                f"{1 - self.alpha / 2:.2%} over\nthe seeds; in brackets after an act: "
-                f"sites per run. The level is {level};\nsteps are known to "
+                f"{1 - self.alpha / 2:.2%} over the seeds; in brackets after an act: "
+                f"sites per run. The level is {level}; steps are known to "
                 f"{self.every}. Where nothing differs, a verdict is wrong in at most "
-                f"{self.alpha:.0%} of cases:\n{count * self.alpha:.2g} of these "
-                f"{count} comparisons."
+                f"{self.alpha:.0%} of cases: {count * self.alpha:.2g} of {count}."
             )
+            foot.append(fill(text, width=88))
         if self.by_hand:
             lines = "\n".join(f"  {line}" for line in self.by_hand)
             foot.append(f"Not tried, since the remedy is by hand:\n{lines}")

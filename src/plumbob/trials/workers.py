@@ -55,10 +55,10 @@ def over_processes(plan: Plan, jobs: Iterable[Job], processes: int) -> Iterator[
             "or the script that calls trial lacks: if __name__ == '__main__':"
         ) from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # first, since Ctrl-C may come twice and a run may take an hour
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
-        pool.shutdown()
+        pool.shutdown(cancel_futures=True)
 
 
 def packed(plan: Plan) -> bytes:
