@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plumbob.design.initialise import initialise_ as initialise_
+    from plumbob.design.parameter_groups import groups as groups
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "plumbob.design.initialise": ("initialise_",),
+    "plumbob.design.parameter_groups": ("groups",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "groups",
     "initialise_",
 ]
 
