@@ -1,7 +1,7 @@
 """Batches run through a model: what every affine map saw and gave, and gradients."""
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,6 +51,7 @@ def probe(
     loss: Callable[..., Any] | None = None,
     keep: int = 0,
     gradients: bool = True,
+    only: Set[str] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Probed:
     """Measure each site's x and z, and the loss's gradients, in the mode as it is.
@@ -58,14 +59,15 @@ def probe(
     The statistics are of the forward pass alone: what checkpointing computes again
     in the backward pass is not counted. Buffers are copies, so that batch norm counts
     no batch. Without a loss, neither given nor in the output, there are no gradients.
-    `keep` is the number of rows of z kept per site.
+    `keep` is the number of rows of z kept per site, `only` the names of the sites to
+    measure where not all are.
 
     Raises:
         InputError: the model or the loss fails on a batch, or cannot be measured.
     """
     _refuse(model)
     sites = tuple(sites)
-    tallies = Tallies(model, sites, keep)
+    tallies = Tallies(model, sites, keep, only)
     gradient = Gradients(model)
     record = _Record(sites, tallies)
     samples, total, losses = 0, 0.0, 0

@@ -1,6 +1,6 @@
 """What the probe has seen of each site so far."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,14 +30,24 @@ class Tally:
 
 
 class Tallies:
-    """Files every map under its site, making sites for maps that no trace found."""
+    """Files every map under its site, making sites for maps that no trace found.
 
-    def __init__(self, model: nn.Module, sites: Sequence[Site], keep: int) -> None:
+    With `only`, maps of other sites are passed over.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: Sequence[Site],
+        keep: int,
+        only: Set[str] | None = None,
+    ) -> None:
         self.names = Names(model)
         self.parameters = dict(model.named_parameters(remove_duplicate=False))
         self.sites = {site.name: site for site in sites}
         self.extra: list[Site] = []
         self.keep = keep
+        self.only = only
         self.samples = 0
         self.batch = 0
         self.head: str | None = None
@@ -74,6 +84,8 @@ class Tallies:
         Where the bias that is added next will tell whose they are, they are held.
         """
         assert found.x is not None
+        if self._passed_over(found):
+            return
         if found.bias is None and len(self._candidates(found)) > 1:
             self.held[_use(found)] = found.x.detach().clone()
         else:
@@ -103,6 +115,8 @@ class Tallies:
 
     def see_output(self, found: Map) -> None:
         """Note z of a map."""
+        if self._passed_over(found):
+            return
         held = self.held.pop(_use(found), None)
         if held is not None:
             self._add_input(found, held)
@@ -118,6 +132,11 @@ class Tallies:
             tally.samples += self.samples
         if site.name == self.head:
             self.head_z.append(found.z.detach().clone())
+
+    def _passed_over(self, found: Map) -> bool:
+        if self.only is None:
+            return False
+        return not any(site.name in self.only for site in self._candidates(found))
 
     def _tally(self, found: Map) -> tuple[Site, Tally]:
         site = self._site(found)

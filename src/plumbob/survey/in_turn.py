@@ -1,0 +1,172 @@
+"""Biases set on data one site after the other, each measured after those before it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from plumbob.columns import Done
+from plumbob.errors import InputError, did_you_mean
+from plumbob.survey.batches import Batch, batches
+from plumbob.survey.following import look
+from plumbob.survey.guard import or_as_before, same_random
+from plumbob.survey.layers import Layer, layers
+from plumbob.survey.probe import probe
+from plumbob.types import Reading, Site
+
+Shift = Float[np.ndarray, " out"]
+
+
+def set_in_turn(
+    model: nn.Module,
+    data: Any,
+    *,
+    targets: Any,
+    limit: int | None,
+    sites: Iterable[str] | str | None,
+    why_not: Callable[[Site], str | None],
+    shift: Callable[[Site, Reading], Shift],
+    say: Callable[[Reading], str],
+    keep: int = 0,
+) -> Done:
+    """Add a shift to the bias of each site, in the order of execution, in place.
+
+    The model runs in the mode that it is in, once per site and once at the end; on
+    an error it is left as found.
+
+    Args:
+        model: what to change.
+        data: what the training loop feeds; the same batches for all sites.
+        targets: of a single batch.
+        limit: the largest number of batches taken from a loader.
+        sites: names or globs of the sites to set, all that fit; None: all but those
+            that `why_not` gives a reason for.
+        why_not: why a site is left if not asked for by name, or None.
+        shift: what to add to b, by what was measured.
+        say: what to tell of a site's z when all is done.
+        keep: the number of rows of z that `shift` and `say` get to see.
+
+    Returns:
+        What was done at each site, or why it was left.
+
+    Raises:
+        InputError: a name fits no site, or the data cannot be used.
+    """
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
+    with same_random(), or_as_before(model):
+        every = list(batches(model, data, targets=targets, limit=limit))
+        facts = look(model, every)
+        asked = _asked(sites, facts.sites)
+        done = Done()
+        written: dict[str, tuple[Layer, float]] = {}
+        for site, layer, reason in _candidates(model, facts.sites):
+            if sites is not None and site.name not in asked:
+                continue
+            unknown = facts.note if site.name not in facts.known else None
+            if sites is None and not (reason or site.is_output):
+                reason = why_not(site) or unknown
+            elif sites is None:
+                reason = reason or "the output: its bias has schemes of its own"
+            if layer is not None and layer.bias is not None and not reason:
+                reason = _shared(layer, [other for other, _ in written.values()])
+            reading = None if reason else _read(model, every, facts.sites, site, keep)
+            if reading is None or reading.z is None or layer is None:
+                done[site.name] = f"left: {reason or 'not measured on these data'}"
+                continue
+            _check(site, reading)
+            step = np.asarray(shift(site, reading), dtype=np.float64)
+            bias = layer.vector()
+            assert bias is not None  # or there were a reason
+            with torch.no_grad():
+                layer.shift((bias.double().cpu() + torch.from_numpy(step)).to(bias))
+            written[site.name] = (layer, float(np.abs(step).max()))
+            done[site.name] = ""
+        found = _readings(model, every, facts.sites, set(written), keep)
+        for name, (_, most) in written.items():
+            done[name] = f"b moved by up to {most:.3g}: {say(found[name])}"
+    return done
+
+
+def _asked(sites: Iterable[str] | str | None, known: Iterable[Site]) -> set[str]:
+    """Return the names that were asked for.
+
+    Raises:
+        InputError: one fits no site.
+    """
+    names = [site.name for site in known]
+    asked = set[str]()
+    for glob in [sites] if isinstance(sites, str) else sites or ():
+        fits = {name for name in names if fnmatchcase(name, glob)}
+        if not fits:
+            raise InputError(
+                f"expected the name of a site or a glob, got '{glob}', which fits none "
+                f"of {', '.join(names)}.{did_you_mean(glob, names)}"
+            )
+        asked |= fits
+    return asked
+
+
+def _candidates(
+    model: nn.Module, sites: tuple[Site, ...]
+) -> Iterator[tuple[Site, Layer | None, str | None]]:
+    """Yield each site with its layer, or with why its bias cannot be written."""
+    found, unseen = layers(model, sites)
+    for site in sites:
+        layer = _norm(model, site) if site.kind == "norm" else found.get(site.name)
+        if layer is None:
+            yield site, None, unseen[site.name]
+        elif site.kind == "embedding":
+            yield site, None, "a table has no bias"
+        elif site.bias is None or layer.bias is None:
+            yield site, layer, "it has no bias"
+        elif not layer.bias.requires_grad:
+            yield site, layer, "frozen (requires_grad=False)"
+        elif site.kind == "recurrent":
+            yield site, layer, "its gates have schemes of their own (forget_gate_)"
+        else:
+            yield site, layer, None
+
+
+def _norm(model: nn.Module, site: Site) -> Layer:
+    module = model.get_submodule(site.weight.rpartition(".")[0])
+    bias = model.get_parameter(site.bias) if site.bias else None
+    weight = model.get_parameter(site.weight)
+    return Layer(site=site, module=module, weight=weight, bias=bias)
+
+
+def _shared(layer: Layer, written: Iterable[Layer]) -> str | None:
+    for other in written:
+        if other.bias is layer.bias and other.site.rows == layer.site.rows:
+            return f"its bias is that of {other.site.name}"
+    return None
+
+
+def _read(
+    model: nn.Module, every: list[Batch], sites: Iterable[Site], site: Site, keep: int
+) -> Reading | None:
+    return _readings(model, every, sites, {site.name}, keep).get(site.name)
+
+
+def _readings(
+    model: nn.Module,
+    every: list[Batch],
+    sites: Iterable[Site],
+    only: set[str],
+    keep: int,
+) -> dict[str, Reading]:
+    if not only:
+        return {}
+    found = probe(model, every, sites, keep=keep, gradients=False, only=only)
+    return dict(found.readings)
+
+
+def _check(site: Site, reading: Reading) -> None:
+    if reading.z is not None and bool(reading.z.nonfinite.any()):
+        raise InputError(
+            f"expected finite values from {site.name} {[site.out, site.fan_in]}, got "
+            "others; look at the data, or at what comes before it"
+        )
