@@ -11,6 +11,7 @@ def test_my_rewrite():
 
 import copy
 import inspect
+import json
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ from plumbob.survey.graph import export, tensors
 from plumbob.survey.guard import untouched
 from plumbob.survey.measure import measure
 from plumbob.types import Finding, Rule, Safety, Survey
+from plumbob.verbs.apply import apply
 
 SECTIONS = (
     "",
@@ -56,8 +58,9 @@ def check_rule(
     """Hold a rule to the laws of the house.
 
     Its card is complete; it fires on a net that leans and is silent on its healthy
-    twin; it is pure; each number that it tells is evidence; and measuring left
-    models, gradients, modes, hooks and random states as they were.
+    twin; it is pure; each number that it tells is evidence; a remedy that can be
+    followed takes the finding away; and measuring and mending a copy left models,
+    gradients, modes, hooks and random states as they were.
 
     Args:
         rule: the rule.
@@ -81,6 +84,8 @@ def check_rule(
     for finding in rule.judge(survey):
         loose = _loose_numbers(rule, finding, survey)
         _hold(not loose, f"{rule.code} tells numbers that are no evidence: {loose}")
+    for finding in found:
+        _mends(rule, finding, leans)
 
 
 def card(rule: Rule) -> list[str]:
@@ -316,6 +321,31 @@ def _measured(rule: Rule, case: Mapping[str, Any]) -> Survey:
         f"{rule.code} cannot judge a case: {missing.words} unknown {survey.unseen}",
     )
     return survey
+
+
+def _mends(rule: Rule, finding: Finding, case: Mapping[str, Any]) -> None:
+    """Follow a remedy on a copy, and hand it to a model that is not its own."""
+    remedy, model, held = finding.remedy, case["model"], case.get("optimizer")
+    manual = remedy.safety is Safety.MANUAL
+    _hold(manual == (remedy.act is None), f"{rule.code}: safety and act disagree")
+    if manual:
+        return
+    json.dumps(remedy.arguments, allow_nan=False)
+    before = _state(model)
+    mended = apply(finding, model, optimizer=held)
+    _hold(_state(model) == before, f"mending a copy for {rule.code} changed the model")
+    now = dict(zip(("model", "optimizer"), mended, strict=True)) if held else {}
+    survey = measure(**{**case, "model": mended} | now)
+    left = [f for f in findings(rule, survey) if f.site == finding.site]
+    _hold(not left, f"{rule.code} is still there after its remedy: {left}")
+    stranger = nn.ModuleDict({"stranger": nn.Linear(1, 1)})
+    try:
+        apply(
+            finding, stranger, optimizer=held and torch.optim.SGD(stranger.parameters())
+        )
+    except InputError:
+        return
+    _hold(False, f"the remedy of {rule.code} takes a model that is not its own")
 
 
 def _state(model: nn.Module) -> list[object]:

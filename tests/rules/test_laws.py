@@ -1,18 +1,46 @@
 """Laws over every rule on the shelf, by the nets of the zoo."""
 
 import sys
+from importlib import import_module
 
 import pytest
 
 from nets import ZOO
+from plumbob.rule import findings, sections
 from plumbob.rules import RULES
+from plumbob.survey.measure import measure
 from plumbob.testing import card, check_rule
+from plumbob.verbs.apply import ACTS
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
 def test_a_rule_keeps_the_laws(rule):
     case = ZOO[rule.code]
     check_rule(rule, leans=case(leans=True), plumb=case(leans=False))
+
+
+BY_HAND = {
+    "PB101": "what a parameter was before NaN is not known",
+    "PB403": "what makes NaN lies in the data, the loss or the code of the model",
+    "PB405": "the cut lies in the code of the model",
+}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_a_remedy_is_followed_but_for_those_by_hand(rule):
+    found = findings(rule, measure(**ZOO[rule.code](leans=True)))
+    acts = {finding.remedy.act for finding in found}
+    assert (acts == {None}) is (rule.code in BY_HAND)
+    assert acts <= {None, *ACTS}
+    told = sections(rule.judge.__doc__)["Remedy"]
+    assert ("plumbob.apply" in told) is (acts != {None} or rule.code == "PB101")
+
+
+def test_every_act_is_there():
+    for name, home in ACTS.items():
+        module, _, function = home.partition(":")
+        assert getattr(import_module(module), function).__module__ == module
+        assert module.rpartition(".")[2] == function == name.replace("-", "_")
 
 
 def test_codes_are_unique_and_sorted():
