@@ -10,7 +10,7 @@ from torch import nn
 
 from plumbob.columns import columns
 from plumbob.design import init
-from plumbob.design.choice import Chooser, forget_rows
+from plumbob.design.choice import Chooser
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.batches import Batch, batches
 from plumbob.survey.following import look
@@ -19,6 +19,7 @@ from plumbob.survey.guard import or_as_before, same_random
 from plumbob.survey.layers import Layer, layers
 from plumbob.types import Site
 
+GATED = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
 WHOLE = ("auto", "fixup", "lsuv", "zero-last")
 
 
@@ -61,11 +62,11 @@ def initialise_(
     does not.
 
     "auto" gives, in this order: tables N(0, s^2); recurrent matrices orthogonal, gate
-    by gate, and forget gates a bias of 1; the output layer `head` times its
-    variance-preserving weights; packed attention Xavier's, part by part; maps before a
-    norm variance 1/fan_in (the norm undoes any scale); the last map of each of n
-    residual branches 1/sqrt(n) of that, or, where a norm follows it, that norm's scale
-    0; maps before an activation He's with that activation's own gain; all others
+    by gate, and gates that keep the state a bias of 1; the output layer `head` times
+    its variance-preserving weights; packed attention Xavier's, part by part; maps
+    before a norm variance 1/fan_in (the norm undoes any scale); the last map of each
+    of n residual branches 1/sqrt(n) of that, or, where a norm follows it, that norm's
+    scale 0; maps before an activation He's with that activation's own gain; all others
     1/fan_in. Biases are 0. Frozen parameters, norms, and weights that are computed from
     others are left, each with a row that says so.
 
@@ -146,6 +147,10 @@ class _Work:
                 self._layer(found[site.name])
             else:
                 self._leave(site.name, unseen[site.name])
+        if any(isinstance(m, GATED) for m in model.modules()):
+            of_bias = {site.bias: site.name for site in sites}
+            said = init.forget_gate_(model)
+            self.add({of_bias[b]: t for b, t in said.items() if b in of_bias})
         held = {name for site in sites for name in (site.weight, site.bias)}
         for name, parameter in model.named_parameters():
             if name not in held:
@@ -202,12 +207,8 @@ class _Work:
             return ""
         if not layer.bias.requires_grad:
             return "; b left (frozen)"
-        b = torch.zeros(layer.site.out)
-        forget = forget_rows(layer)
-        if forget:
-            b[forget] = 1
-        layer.shift(b)
-        return "; b zero, forget gate 1" if forget else "; b zero"
+        layer.shift(torch.zeros(layer.site.out))
+        return "; b zero"
 
     def _generator(self, layer: Layer) -> torch.Generator:
         text = f"{self.seed} {layer.site.weight} {layer.site.rows}"

@@ -137,13 +137,6 @@ class Chooser:
         return partial(init.normal, sd=1.0), "what reads it expects E[x^2] = 1"
 
 
-def forget_rows(layer: Layer) -> slice | None:
-    """Return the rows of b that are forget gates, in one of an LSTM's two biases."""
-    if _gates(layer) != GATES["LSTM"] or "_ih" not in layer.site.weight:
-        return None
-    return slice(layer.site.out // 4, layer.site.out // 2)
-
-
 def _short(layer: Layer, *, generator: torch.Generator) -> str:
     return init.normal(layer, generator=generator, sd=1 / sqrt(layer.site.out))
 

@@ -7,6 +7,7 @@ one sentence what it did.
 from collections.abc import Callable, Mapping
 
 from plumbob.design.init.fixup import fixup
+from plumbob.design.init.forget_gate import chrono_, forget_gate_
 from plumbob.design.init.he import drift, gain, he
 from plumbob.design.init.lsuv import lsuv
 from plumbob.design.init.mean_field import MeanField, mean_field
@@ -29,9 +30,11 @@ __all__ = [
     "SCHEMES",
     "MeanField",
     "Scheme",
+    "chrono_",
     "draw_mean_field",
     "drift",
     "fixup",
+    "forget_gate_",
     "gain",
     "he",
     "lsuv",
