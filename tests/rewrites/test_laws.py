@@ -14,6 +14,7 @@ from nets import key_bias, seeded
 from plumbob.rewrites.certify import certify
 from plumbob.rewrites.drop_null_bias import drop_null_bias
 from plumbob.rewrites.fold_centring import fold_centring
+from plumbob.survey.writable import writable
 from plumbob.testing import check_rewrite
 from plumbob.types import Safety
 
@@ -142,18 +143,45 @@ def test_any_bias_before_a_batch_norm_can_be_dropped(out, momentum, tracked, see
     assert certify(model, act, drawn(6, 3), seed=seed).holds
 
 
-def test_a_law_that_is_broken_is_told():
-    def halve(model, *, site):
-        with torch.no_grad():
-            model.get_submodule(site).bias.mul_(0.5)
+def changes_the_function(model):
+    with torch.no_grad():
+        model[0].weight.mul_(1.001)
 
-    model = nn.Sequential(filled(nn.Linear(3, 2)))
+
+def counts(model):
+    model.register_buffer("count", getattr(model, "count", torch.zeros(1)) + 1)
+
+
+def refuses_nothing(model):
+    model[0].bias = None
+
+
+def does_half(model):
+    if model[0].bias is not None:
+        with torch.no_grad():
+            writable(model, "0.bias").zero_()
+            torch.zeros(1)
+        model[0].bias = None
+
+
+@pytest.mark.parametrize(
+    ("act", "law"),
+    [
+        (changes_the_function, "changes the function"),
+        (counts, "something the second time"),
+        (refuses_nothing, "does not refuse a parameter that is shared"),
+        (does_half, "half changed when operation"),
+    ],
+)
+def test_a_law_that_is_broken_is_told(act, law):
+    norm = nn.BatchNorm1d(2, track_running_stats=False)
+    model = nn.Sequential(filled(nn.Linear(3, 2)), norm)
     case = {"model": model, "data": drawn(4, 3), "writes": "0.bias"}
     with pytest.raises(AssertionError, match="no section"):
-        check_rewrite(halve, {"site": "0"}, **case)
-    halve.__doc__ = fold_centring.__doc__
-    with pytest.raises(AssertionError, match="changes the function"):
-        check_rewrite(halve, {"site": "0"}, **case)
+        check_rewrite(act, {}, **case)
+    act.__doc__ = drop_null_bias.__doc__
+    with pytest.raises(AssertionError, match=law):
+        check_rewrite(act, {}, **case)
 
 
 def test_every_rewrite_states_its_identity():
