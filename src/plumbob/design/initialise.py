@@ -105,6 +105,11 @@ def initialise_(
     model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(f"expected a torch.nn.Module, got {type(model).__name__}")
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InputError(
+                f"{name} has no shape yet; run one batch through the model first"
+            )
     if isinstance(scheme, str) and scheme not in {*WHOLE, *init.SCHEMES}:
         names = sorted({*WHOLE, *init.SCHEMES})
         raise InputError(

@@ -37,10 +37,15 @@ class Chooser:
         outputs = [s for s in facts.sites if s.is_output and s.kind != "norm"]
         scored |= any("loss" in name for name in facts.bends)
         plain = len(outputs) == 1 and not outputs[0].ends_residual
-        self.output = outputs[0].name if scored and plain else None
+        self.output = outputs[0].name if (scored or self.zero) and plain else None
         ends = [s for s in facts.sites if s.ends_residual]
         self.ends = [s.name for s in ends if not s.norm]
         self.normed_ends = [s.name for s in ends if s.norm]
+        if self.zero and not (ends or self.output):
+            raise InputError(
+                "expected residual branches or one output map for the scheme "
+                "'zero-last', found neither; give data to trace the model with"
+            )
         tied = any(s.kind == "embedding" and s.tied for s in facts.sites)
         self.short_tables = tied or any(s.kind == "norm" for s in facts.sites)
 
@@ -77,13 +82,14 @@ class Chooser:
             why = "applied at every step: it must not stretch"
             return partial(init.orthogonal, parts=parts), why
         if site.kind == "recurrent":
-            return partial(init.xavier, parts=parts), "read by gates"
+            why = "projects the state" if "_hr" in site.weight else "read by gates"
+            return partial(init.xavier, parts=parts), why
         if site.name == self.output and self.head:
             return partial(linear, scale=self.head), "the output: small scores at first"
         if site.name == self.output:
             return init.zero_last, "the output: its bias alone at first"
-        if parts > 1:
-            return partial(init.xavier, parts=parts), "query, key and value"
+        if isinstance(layer.module, nn.MultiheadAttention):
+            return partial(init.xavier, parts=parts), "query, key or value"
         if site.norm:
             return linear, f"a {site.norm} follows and undoes any scale"
         if site.ends_residual and self.zero:
@@ -169,6 +175,7 @@ def _parts(layer: Layer) -> int:
     """Return how many maps of equal size lie above each other in W."""
     if layer.site.kind == "recurrent":
         return 1 if "_hr" in layer.site.weight else _gates(layer)
-    packed = isinstance(layer.module, nn.MultiheadAttention)
-    whole = layer.site.weight.endswith("in_proj_weight") and layer.site.rows is None
-    return 3 if packed and whole else 1
+    attention = layer.module
+    if isinstance(attention, nn.MultiheadAttention):
+        return max(1, layer.site.out // attention.embed_dim)
+    return 1

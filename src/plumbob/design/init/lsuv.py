@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from math import isfinite, sqrt
 
 import numpy as np
+import torch
 from torch import nn
 
 from plumbob.errors import InputError
@@ -65,7 +66,7 @@ def lsuv(
         said = f"scaled by 1/{first:.4g} to sd {sd:.4g}"
         bias = layer.vector()
         if bias is not None and layer.bias is not None and layer.bias.requires_grad:
-            layer.shift(bias.double() - bias.new_tensor(z.mean).double())
+            layer.shift(bias.cpu().double() - torch.from_numpy(z.mean))
             said += f", bias shifted by up to {np.abs(z.mean).max():.4g} to mean 0"
         done[layer.site.name] = said
     return done
