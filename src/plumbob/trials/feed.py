@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
 from plumbob import address
@@ -70,6 +71,7 @@ class Feed:
     Args:
         data: a loader, or a single batch.
         seed: of the generators that the loader draws from.
+        device: where the batches are sent; None: nowhere.
         shuffle: whether a list of batches is fed in another order at each pass, as
             drawn by the seed; a loader shuffles as it is set up to.
 
@@ -79,11 +81,18 @@ class Feed:
         (True, [1, 2, 3, 4])
     """
 
-    def __init__(self, data: Any, seed: int, *, shuffle: bool = False) -> None:
+    def __init__(
+        self,
+        data: Any,
+        seed: int,
+        *,
+        device: torch.device | None = None,
+        shuffle: bool = False,
+    ) -> None:
         if isinstance(data, Tensor | tuple | Mapping):
             data = [data]
         self.data = _Shuffled(data) if shuffle and isinstance(data, list) else data
-        self.seed = seed
+        self.seed, self.device = seed, device
 
     def __iter__(self) -> Iterator[Any]:
         return self._passes(endless=False)
@@ -109,7 +118,7 @@ class Feed:
                 if item is _END:
                     break
                 some = endless
-                yield item
+                yield _sent(item, self.device)
 
 
 class _Shuffled:
@@ -153,6 +162,15 @@ def opened(data: Any, seed: int) -> Any:
     with Draws(seed).mine():
         made = make()
     return _Again(make) if isinstance(made, Iterator) else made
+
+
+def _sent(item: Any, device: torch.device | None) -> Any:
+    """Send tensors, and what else can be sent (packed sequences), to a device."""
+
+    def sent(part: Any) -> Any:
+        return part.to(device) if device and hasattr(part, "to") else part
+
+    return pytree.tree_map(sent, item)
 
 
 def _generators(data: Any) -> list[torch.Generator]:

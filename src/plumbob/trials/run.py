@@ -75,12 +75,13 @@ def start(plan: Plan, seed: int) -> Start:
     valid = plan.valid
     data, valid = hold_out(data, seed) if valid is None else (data, opened(valid, seed))
     loss = address.loss(plan.loss) if isinstance(plan.loss, str) else plan.loss
+    device = next((p.device for p in model.parameters()), None)
     return Start(
         model=model,
         optimizer=_optimizer(plan.optimizer, model),
         loss=copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss,
-        train=Feed(data, seed, shuffle=True),
-        valid=Feed(valid, seed),
+        train=Feed(data, seed, device=device, shuffle=True),
+        valid=Feed(valid, seed, device=device),
     )
 
 
@@ -145,8 +146,14 @@ def _model(build: Any) -> nn.Module:
         raise InputError(
             f"expected build to make a torch.nn.Module, got {type(made).__name__}"
         )
-    # also what a function made, which may return the same one each time
-    made = copy.deepcopy(made)
+    try:  # also what a function made, which may return the same one each time
+        made = copy.deepcopy(made)
+    except RuntimeError as error:  # torch copies no computed tensor, as weight norm's
+        if made is build or isinstance(build, str):
+            raise InputError(
+                f"{type(made).__name__} cannot be copied ({one_line(error)}); pass a "
+                "function that makes it"
+            ) from error
     if not made.training:
         made.train()
     return made
@@ -156,19 +163,22 @@ def _optimizer(make: Any, model: nn.Module) -> Any:
     """Return what optimises this model.
 
     Raises:
-        InputError: it is made already, for another model.
+        InputError: it is that of another model.
     """
     if isinstance(make, str):
-        return address.optimizer(make, model)
-    if not callable(make):
+        made = address.optimizer(make, model)
+    elif callable(make):
+        made = make(model.parameters() if address.wants_parameters(make) else model)
+    else:
+        made = make
+    groups = [group for one in each(made) for group in one.param_groups]
+    theirs = {id(p) for group in groups for p in group["params"]}
+    if theirs.isdisjoint(map(id, model.parameters())):
         raise InputError(
-            f"expected a function of the model that makes its optimiser, got "
-            f"{type(make).__name__}, which holds the parameters of one model; pass "
-            "lambda model: torch.optim.SGD(model.parameters(), lr=0.1) or the like"
+            "expected a function of a model that makes its optimiser, got "
+            f"{type(made).__name__} of other parameters; pass for example "
+            "lambda model: torch.optim.SGD(model.parameters(), lr=0.1)"
         )
-    given = model.parameters() if address.wants_parameters(make) else model
-    made = make(given)
-    list(each(made))
     return made
 
 

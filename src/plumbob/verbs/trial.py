@@ -53,7 +53,7 @@ def trial(
         build: a function that makes the model, or its address (net.py:build). From a
             module itself copies are trained: the seeds then draw the batches only.
         data: a loader, a list of batches, a single batch, a function that makes one
-            of these, or its address.
+            of these, or its address. Batches are sent to the model's device.
         loss: called as `loss(outputs, targets)`, a mean over the samples; None where
             the model returns its loss.
         optimizer: a function of the model (or of its parameters: a class, or a
