@@ -68,8 +68,9 @@ def fold_centring(
         keep is True: for every x and every mean, in training and inference, but for
         rounding. Only what learning does from there on changes, as it should. Linear,
         Hugging Face's Conv1D, Conv1d to Conv3d with any padding, stride and groups,
-        the first layer of LSTM, GRU and RNN, and their cells. Padding zeros cost a
-        copy of the padded input. Not for transposed convolutions, whose units get
+        the first layer of LSTM, GRU and RNN, and their cells, where the model calls
+        the layer: what uses its weight alone passes the mean by. Padding zeros cost a
+        copy of the padded input. Not for transposed convolutions, whose outputs get
         different numbers of taps.
 
     Args:
@@ -164,15 +165,11 @@ def _layer(model: nn.Module, site: str) -> tuple[str, nn.Module]:
             f"{did_you_mean(site, modules)}"
         )
     above = modules[path.rpartition(".")[0]] if path else layer
-    if isinstance(above, nn.MultiheadAttention):
-        layer = above  # it uses the weight without calling the layer
-    if (
-        layer is above is not modules[path]
-        or not weights
-        or (path != site and site not in weights)
-    ):
+    # attention uses the weight of its out_proj without calling it
+    reader = above if isinstance(above, nn.MultiheadAttention) else layer
+    if reader is not layer or not weights or (path != site and site not in weights):
         raise InputError(
-            f"cannot centre the input of '{site}', which {type(layer).__name__} reads: "
+            f"cannot centre the input of '{site}', which {type(reader).__name__} reads: "
             "expected a Linear, Conv1d to Conv3d or Conv1D layer, or the first layer "
             "of an LSTM, GRU or RNN; centre what comes before it"
         )
