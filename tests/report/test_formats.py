@@ -51,7 +51,10 @@ def finding(**changes):
         "their inputs add next to nothing",
         "evidence": {"dead": 12, "units": 64, "samples": 512, "offset": -7.3125},
         "remedy": Remedy(
-            advice="Set the biases of these units to 0.", safety=Safety.CHANGES_TRAINING
+            advice="Set the biases of these units to 0.",
+            safety=Safety.CHANGES_TRAINING,
+            act="set-bias",
+            arguments={"parameter": "fc1.bias", "units": (1, 2), "values": (0.0, 0.5)},
         ),
         "units": (1, 2, 3, 9, *range(20, 28)),
     }

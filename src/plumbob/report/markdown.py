@@ -8,6 +8,7 @@ from plumbob.report.words import (
     MARK,
     alike,
     evidence,
+    followed,
     places,
     safety,
     summary,
@@ -25,7 +26,7 @@ def render(report: "Report") -> str:
 
 
 def _lines(report: "Report") -> Iterator[str]:
-    yield f"# plumbob\n\n{summary(report)}"
+    yield f"# plumbob\n\n{summary(report)} {followed(report)}".rstrip()
     if report.findings:
         yield "\n| | code | site | |\n|---|---|---|---|"
         for finding in report.findings:

@@ -10,6 +10,7 @@ from plumbob.report.words import (
     MARK,
     alike,
     evidence,
+    followed,
     places,
     safety,
     summary,
@@ -40,7 +41,8 @@ def drawing(report: "Report", width: int = 80) -> Text:
         blocks.append(_block("not judged:", report.not_judged, width))
     if report.crashed:
         blocks.append(_block("rules that crashed:", report.crashed, width))
-    blocks.append(Text(summary(report), style="bold"))
+    end = "\n".join(filter(None, (followed(report), summary(report))))
+    blocks.append(Text(end, style="bold"))
     return Text("\n\n").join(blocks)
 
 

@@ -33,6 +33,13 @@ def summary(report: "Report") -> str:
     return f"{found}{notes}."
 
 
+def followed(report: "Report") -> str:
+    """Return how many remedies can be followed by a call; "" where none can."""
+    able = sum(finding.remedy.act is not None for finding in report.findings)
+    of = len(report.findings)
+    return f"plumbob.apply follows {able} of {_many(of, 'remedy')}." if able else ""
+
+
 def safety(finding: Finding) -> str:
     """Return what following the remedy may break."""
     return _SAFETY[finding.remedy.safety]
@@ -92,4 +99,6 @@ def _few(words: list[str]) -> str:
 
 
 def _many(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    if count != 1:
+        word = f"{word.removesuffix('y')}ies" if word.endswith("y") else f"{word}s"
+    return f"{count} {word}"

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from plumbob.remedies import own_bias
 from plumbob.rule import rule
 from plumbob.types import (
@@ -153,7 +155,8 @@ def _remedy(
         targeted=len(targeted),
     )
     place = own_bias(survey, site) if site else None
-    if site is None or place is None or site.out != len(found.shift):
+    fits = site is not None and site.out == len(found.shift)
+    if place is None or not fits or not np.isfinite(found.shift).all():
         return Remedy(advice=advice)
     return Remedy(
         advice=advice,
