@@ -169,7 +169,7 @@ def _layer(model: nn.Module, site: str) -> tuple[str, nn.Module]:
     reader = above if isinstance(above, nn.MultiheadAttention) else layer
     if reader is not layer or not weights or (path != site and site not in weights):
         raise InputError(
-            f"cannot centre the input of '{site}', which {type(reader).__name__} reads: "
+            f"cannot centre what '{site}' of {type(reader).__name__} reads: "
             "expected a Linear, Conv1d to Conv3d or Conv1D layer, or the first layer "
             "of an LSTM, GRU or RNN; centre what comes before it"
         )
