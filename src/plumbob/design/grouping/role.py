@@ -125,9 +125,7 @@ class _Walk:
         at, reader = use
         name = op(reader)
         if name in LOOK_UPS:
-            if self._reaches_scores(reader):
-                return self.SCORES
-            return "embedding", "looked up by index"
+            return self._looked_up(reader)
         if name in SUMS:
             return self._added(at, reader)
         if name in JOINS:
@@ -142,9 +140,7 @@ class _Walk:
 
     def _added(self, at: fx.Node, reader: fx.Node) -> Role:
         others = [n for n in reader.all_input_nodes if n is not at]
-        other = others[0] if others else at
-        while op(other) in PASSES and other.all_input_nodes:
-            other = other.all_input_nodes[0]
+        other = self._behind(others[0] if others else at)
         units = [use.out for use in affine(other, self.known) if use.kind != "norm"]
         mine = 1
         for n in shape(at):
@@ -152,6 +148,31 @@ class _Walk:
         if mine in units or (not units and is_map(other, self.origins.learned)):
             return "bias", "added to W x"
         return "offset", "added, but to no map's units"
+
+    def _looked_up(self, table: fx.Node) -> Role:
+        if self._reaches_scores(table):
+            return self.SCORES
+        todo, seen = [table], {table}  # experts, chosen per sample
+        while todo:
+            at = todo.pop()
+            for reader in at.users:
+                if _batched(reader):
+                    return "matrix", "looked up, and a map's weight then"
+                others = [
+                    self._behind(n) for n in reader.all_input_nodes if n is not at
+                ]
+                if op(reader) in SUMS and any(map(_batched, others)):
+                    return "bias", "looked up, and added to W x then"
+                if op(reader) in PASSES and reader not in seen:
+                    seen.add(reader)
+                    todo.append(reader)
+        return "embedding", "looked up by index"
+
+    def _behind(self, node: fx.Node) -> fx.Node:
+        """Return what a node is a view or copy of."""
+        while op(node) in PASSES and node.all_input_nodes:
+            node = node.all_input_nodes[0]
+        return node
 
     def _reaches_scores(self, start: fx.Node) -> bool:
         """Say whether looked-up rows are added to the scores of attention."""
@@ -169,3 +190,8 @@ class _Walk:
                     seen.add(reader)
                     todo.append((reader, added or adds))
         return False
+
+
+def _batched(node: fx.Node) -> bool:
+    """Say whether a node multiplies by several matrices, as experts do."""
+    return op(node) in {"bmm", "baddbmm"} or "grouped_mm" in op(node)
