@@ -7,18 +7,50 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plumbob.design.init.centre_bias import centre_bias_ as centre_bias_
+    from plumbob.design.init.firing_rate import firing_rate_ as firing_rate_
+    from plumbob.design.init.forget_gate import chrono_ as chrono_
+    from plumbob.design.init.forget_gate import forget_gate_ as forget_gate_
+    from plumbob.design.init.input_statistics import (
+        fold_input_statistics_ as fold_input_statistics_,
+    )
+    from plumbob.design.init.mean_field import MeanField as MeanField
+    from plumbob.design.init.mean_field import mean_field as mean_field
     from plumbob.design.initialise import initialise_ as initialise_
     from plumbob.design.parameter_groups import groups as groups
+    from plumbob.design.penalties.augmented_norm import AugmentedNorm as AugmentedNorm
+    from plumbob.design.penalties.effective_bias_decay import (
+        EffectiveBiasDecay as EffectiveBiasDecay,
+    )
+    from plumbob.design.penalties.keras_l2 import keras_l2 as keras_l2
 
 _HOMES: dict[str, tuple[str, ...]] = {
+    "plumbob.design.init.centre_bias": ("centre_bias_",),
+    "plumbob.design.init.firing_rate": ("firing_rate_",),
+    "plumbob.design.init.forget_gate": ("chrono_", "forget_gate_"),
+    "plumbob.design.init.input_statistics": ("fold_input_statistics_",),
+    "plumbob.design.init.mean_field": ("MeanField", "mean_field"),
+    "plumbob.design.penalties.augmented_norm": ("AugmentedNorm",),
+    "plumbob.design.penalties.effective_bias_decay": ("EffectiveBiasDecay",),
+    "plumbob.design.penalties.keras_l2": ("keras_l2",),
     "plumbob.design.initialise": ("initialise_",),
     "plumbob.design.parameter_groups": ("groups",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AugmentedNorm",
+    "EffectiveBiasDecay",
+    "MeanField",
+    "centre_bias_",
+    "chrono_",
+    "firing_rate_",
+    "fold_input_statistics_",
+    "forget_gate_",
     "groups",
     "initialise_",
+    "keras_l2",
+    "mean_field",
 ]
 
 
