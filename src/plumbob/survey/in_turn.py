@@ -18,6 +18,7 @@ from plumbob.survey.layers import Layer, layers
 from plumbob.survey.probe import probe
 from plumbob.types import Reading, Site
 
+OUTPUT = "the output: its bias has schemes of its own"
 Shift = Float[np.ndarray, " out"]
 
 
@@ -66,11 +67,10 @@ def set_in_turn(
         for site, layer, reason in _candidates(model, facts.sites):
             if sites is not None and site.name not in asked:
                 continue
-            unknown = facts.note if site.name not in facts.known else None
-            if sites is None and not (reason or site.is_output):
-                reason = why_not(site) or unknown
-            elif sites is None:
-                reason = reason or "the output: its bias has schemes of its own"
+            if sites is None and not reason:
+                reason = OUTPUT if site.is_output and not site.feeds else why_not(site)
+                if site.name not in facts.known:
+                    reason = facts.note
             if layer is not None and layer.bias is not None and not reason:
                 reason = _shared(layer, [other for other, _ in written.values()])
             reading = None if reason else _read(model, every, facts.sites, site, keep)

@@ -124,3 +124,22 @@ def test_a_failure_half_way_puts_back_what_was_set():
     with pytest.raises(InputError, match="finite values from 2"):
         firing_rate_(model, torch.randn(100, 4, generator=seeded()))
     assert torch.equal(model[0].bias, before)
+
+
+class Encoder(nn.Module):
+    """Its first map reaches the output by a residual sum, and feeds another map."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(6, 8)
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x):
+        h = torch.relu(self.stem(x))
+        return h + self.fc(h)
+
+
+def test_a_map_is_no_output_where_others_read_it():
+    done = firing_rate_(Encoder(), torch.randn(100, 6, generator=seeded()), rate=0.3)
+    assert done["stem"].endswith("fires on 0.3 to 0.3 of the values")
+    assert done["fc"] == "left: the output: its bias has schemes of its own"

@@ -158,3 +158,22 @@ def test_a_transposed_convolution_is_refused():
     model = nn.Sequential(nn.ConvTranspose2d(4, 2, 3))
     with pytest.raises(InputError, match="get fewer taps"):
         fold_input_statistics_(model, torch.rand(2, 4, 5, 5), mean=MEAN, std=STD)
+
+
+class Captioner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.see = nn.Linear(4, 3)
+        self.read = nn.Embedding(5, 3)
+
+    def forward(self, x, tokens):
+        return self.see(x) + self.read(tokens)
+
+
+def test_tables_that_read_tokens_are_no_part_of_it():
+    model = Captioner().double()
+    x, tokens = torch.rand(6, 4).double(), torch.arange(6) % 5
+    before = model((x - 0.3) / 2, tokens)
+    done = fold_input_statistics_(model, (x, tokens), mean=0.3, std=2.0)
+    assert list(done) == ["see"]
+    torch.testing.assert_close(model(x, tokens), before)

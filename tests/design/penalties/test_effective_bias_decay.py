@@ -115,7 +115,9 @@ def test_packed_and_split_attention(kdim):
         found, (q, k, k), W, attention.in_proj_bias.chunk(3), strict=True
     ):
         torch.testing.assert_close(ours, b + w @ x.flatten(0, 1).mean(0))
-    assert decay.unseen == {"out_proj": "attention uses it without calling it"}
+    assert decay.unseen == {
+        "out_proj": "no call of its NonDynamicallyQuantizableLinear shows its input"
+    }
 
 
 def test_mu_runs_as_that_of_batch_norm_and_in_training_mode_only():

@@ -96,8 +96,10 @@ def firing_rate_(
 def _why_not(site: Site) -> str | None:
     if site.kind != "norm" and site.norm:
         return f"{site.norm} follows, and its bias decides"
+    if site.activation is None:
+        return "no activation follows"
     if site.activation not in FIRING:
-        return f"{site.activation or 'no activation'} follows, which is never off"
+        return f"{site.activation} follows, which is never off"
     return None
 
 

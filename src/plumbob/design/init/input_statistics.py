@@ -198,7 +198,7 @@ def _error(before: list[Tensor], after: list[Tensor]) -> float:
 def _first(model: nn.Module, batch: Batch, names: Iterable[str] | None) -> list[Site]:
     facts = look(model, [batch])
     if names is None:
-        found = [s for s in facts.sites if s.reads_input]
+        found = [s for s in facts.sites if s.reads_input and s.kind != "embedding"]
         if not found:
             raise InputError(
                 f"found no layer that reads the input of {type(model).__name__}"

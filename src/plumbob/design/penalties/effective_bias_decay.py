@@ -10,15 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
-from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils.hooks import RemovableHandle
 
 from plumbob.errors import InputError
+from plumbob.survey.modules import module_sites
 from plumbob.survey.names import site_name
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-MEASURED = (nn.Linear, *CONVOLUTIONS, nn.MultiheadAttention)
-TABLES = (nn.Embedding, nn.EmbeddingBag)
 PATCHES: Mapping[int, Callable[..., Tensor]] = {
     1: conv1d_weight,
     2: conv2d_weight,
@@ -75,15 +73,13 @@ class EffectiveBiasDecay:
         modules = dict(model.named_modules())
         for path, module in modules.items():
             above = modules[path.rpartition(".")[0]] if path else module
-            for weight in _weights(module):
-                name = site_name(f"{path}.{weight}".lstrip("."))
-                if isinstance(above, nn.MultiheadAttention) and above is not module:
-                    self.unseen[name] = "attention uses it without calling it"
-                elif isinstance(module, MEASURED) or _turned(module):
-                    self._listen(name, module, weight)
-                elif not isinstance(module, TABLES):
-                    kind = type(module).__name__
-                    self.unseen[name] = f"a call of {kind} does not show its input"
+            inner = isinstance(above, nn.MultiheadAttention) and above is not module
+            for weight in [] if inner else _weights(module):
+                self._listen(site_name(f"{path}.{weight}".lstrip(".")), module, weight)
+        for site in module_sites(model):
+            if site.name not in self._maps and site.kind not in {"norm", "embedding"}:
+                kind = type(modules[site.weight.rpartition(".")[0]]).__name__
+                self.unseen[site.name] = f"no call of its {kind} shows its input"
         if not self._maps:
             raise InputError(
                 f"expected a Linear, convolution or attention layer in "
@@ -173,12 +169,15 @@ class EffectiveBiasDecay:
 
 
 def _weights(module: nn.Module) -> list[str]:
-    """Return the names of a module's own matrices, also of those that are computed."""
-    if isinstance(module, ParametrizationList):
-        return []
-    if isinstance(module, MEASURED) and not isinstance(module, nn.MultiheadAttention):
-        return ["weight"]
-    return [n for n, p in module.named_parameters(recurse=False) if p.ndim > 1]
+    """Return the names of the weights that a call of the module applies to its input.
+
+    They may be computed from others (weight norm).
+    """
+    if isinstance(module, nn.MultiheadAttention):
+        names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return [name for name in names if getattr(module, name) is not None]
+    measured = isinstance(module, (nn.Linear, *CONVOLUTIONS)) or _turned(module)
+    return ["weight"] if measured else []
 
 
 def _turned(module: nn.Module) -> bool:
