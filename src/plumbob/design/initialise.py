@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,6 +18,8 @@ from plumbob.survey.following import look
 from plumbob.survey.graph import NORMS
 from plumbob.survey.guard import or_as_before, same_random
 from plumbob.survey.layers import Layer, layers
+from plumbob.survey.output import output_facts
+from plumbob.survey.probe import probe
 from plumbob.types import Site
 
 GATED = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)
@@ -79,8 +82,8 @@ def initialise_(
         data: what the training loop feeds; for the graph. Without it only what the
             modules make certain is known.
         targets: of a single batch.
-        loss: as the training loop calls it; with targets the output's bias is set to
-            their prior.
+        loss: as the training loop calls it; with data, the output's bias is then
+            shifted to where this loss is lowest: the targets' prior.
         scheme: "auto"; "zero-last" (auto, with residual ends and output 0); "he",
             "mean-field", "normal", "orthogonal" or "xavier" for every map; "lsuv" or
             "fixup"; or a function `scheme(layer, *, generator) -> str`.
@@ -130,6 +133,8 @@ def initialise_(
             work.add(init.lsuv(model, work.scalable(), every))
         if scheme == "fixup":
             work.add(init.fixup(facts.sites, work.drawn))
+        if loss is not None and every:
+            work.add(work.prior(every, loss))
         return Initialised(tuple(work.rows.values()))
 
 
@@ -144,12 +149,13 @@ class _Work:
         self.seed = seed
         self.rows: dict[str, Row] = {}
         self.drawn: dict[str, Layer] = {}
-        found, unseen = layers(model, sites)
+        self.sites = sites
+        self.layers, unseen = layers(model, sites)
         for site in sites:
             if site.kind == "norm":
                 self._norm(site)
-            elif site.name in found:
-                self._layer(found[site.name])
+            elif site.name in self.layers:
+                self._layer(self.layers[site.name])
             else:
                 self._leave(site.name, unseen[site.name])
         if any(isinstance(m, GATED) for m in model.modules()):
@@ -175,6 +181,35 @@ class _Work:
             for layer in self.drawn.values()
             if layer.site.kind not in apart and not layer.site.norm
         ]
+
+    def prior(self, every: Sequence[Batch], loss: Callable[..., Any]) -> dict[str, str]:
+        """Shift the output's bias to where the user's own loss is lowest.
+
+        A class that does not occur gets what the rarest one gets.
+        """
+        site = next((s for s in self.sites if s.name == self.choose.output), None)
+        if site is None:
+            self._leave("output", "prior not set: no single map gives the scores")
+            return {}
+        layer = self.layers.get(site.name)
+        if layer is None or layer.bias is None or not layer.bias.requires_grad:
+            return {site.name: "no bias that could hold the prior"}
+        seen = probe(self.model, every, self.sites, loss=loss, gradients=False)
+        found, why = output_facts(
+            seen.net_inputs, seen.outputs, seen.targets, loss, site
+        )
+        if found is None or found.site is None or len(found.shift) != site.out:
+            reason = why.get("targets", "the outputs are no known function of it")
+            return {site.name: f"prior not set: {reason}"}
+        shift = np.array(found.shift)
+        if found.mean_target is not None and len(found.mean_target) == len(shift) > 1:
+            absent = found.mean_target == 0
+            shift[absent] = shift[~absent].min(initial=0.0)
+        bias = layer.vector()
+        assert bias is not None
+        layer.shift(bias.cpu().double() + torch.from_numpy(shift))
+        what = f"b at the targets' prior: loss {found.loss:.4g} to {found.shifted:.4g}"
+        return {site.name: what}
 
     def _leave(self, name: str, why: str) -> None:
         self.rows[name] = Row(name, "left", why)
