@@ -1,23 +1,25 @@
 """Biases set on data one site after the other, each measured after those before it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
 
 from plumbob.columns import Done
 from plumbob.errors import InputError, did_you_mean
-from plumbob.survey.batches import Batch, batches
+from plumbob.survey.batches import batches
 from plumbob.survey.following import look
 from plumbob.survey.guard import or_as_before, same_random
 from plumbob.survey.layers import Layer, layers
+from plumbob.survey.modules import computed
 from plumbob.survey.probe import probe
 from plumbob.types import Reading, Site
 
+ROUNDS = 20  # for a map that reads its own result
 OUTPUT = "the output: its bias has schemes of its own"
 Shift = Float[np.ndarray, " out"]
 
@@ -36,8 +38,9 @@ def set_in_turn(
 ) -> Done:
     """Add a shift to the bias of each site, in the order of execution, in place.
 
-    The model runs in the mode that it is in, once per site and once at the end; on
-    an error it is left as found.
+    The model runs in the mode that it is in, once per site (ROUNDS times where a module
+    that is used several times reads its own result) and once at the end; on an error
+    it is left as found.
 
     Args:
         model: what to change.
@@ -63,7 +66,14 @@ def set_in_turn(
         facts = look(model, every)
         asked = _asked(sites, facts.sites)
         done = Done()
-        written: dict[str, tuple[Layer, float]] = {}
+        written: dict[str, tuple[Layer, Tensor]] = {}
+
+        def read(*names: str) -> Mapping[str, Reading]:
+            only = set(names)
+            return probe(
+                model, every, facts.sites, keep=keep, gradients=False, only=only
+            ).readings
+
         for site, layer, reason in _candidates(model, facts.sites):
             if sites is not None and site.name not in asked:
                 continue
@@ -71,22 +81,27 @@ def set_in_turn(
                 reason = OUTPUT if site.is_output and not site.feeds else why_not(site)
                 if site.name not in facts.known:
                     reason = facts.note
-            if layer is not None and layer.bias is not None and not reason:
+            if layer is not None and not reason:
                 reason = _shared(layer, [other for other, _ in written.values()])
-            reading = None if reason else _read(model, every, facts.sites, site, keep)
-            if reading is None or reading.z is None or layer is None:
-                done[site.name] = f"left: {reason or 'not measured on these data'}"
-                continue
-            _check(site, reading)
-            step = np.asarray(shift(site, reading), dtype=np.float64)
-            bias = layer.vector()
-            assert bias is not None  # or there were a reason
-            with torch.no_grad():
-                layer.shift((bias.double().cpu() + torch.from_numpy(step)).to(bias))
-            written[site.name] = (layer, float(np.abs(step).max()))
-            done[site.name] = ""
-        found = _readings(model, every, facts.sites, set(written), keep)
-        for name, (_, most) in written.items():
+            before = None if layer is None else layer.vector()
+            rounds = ROUNDS if site.name in site.fed_by else 1
+            for _ in range(0 if reason or layer is None else rounds):
+                reading = read(site.name).get(site.name)
+                if reading is None or reading.z is None:
+                    reason = "not measured on these data"
+                    break
+                _add(layer, shift(site, _finite(site, reading)))
+            if layer is None or before is None or reason:
+                done[site.name] = f"left: {reason}"
+            else:
+                written[site.name] = (layer, before)
+                done[site.name] = ""  # keeps the order
+        if sites is None:
+            done |= {n: f"left: {why}" for n, why in computed(model).items()}
+        found = read(*written) if written else {}
+        for name, (layer, before) in written.items():
+            after = layer.vector()
+            most = 0.0 if after is None else float((after - before).abs().max())
             done[name] = f"b moved by up to {most:.3g}: {say(found[name])}"
     return done
 
@@ -145,28 +160,18 @@ def _shared(layer: Layer, written: Iterable[Layer]) -> str | None:
     return None
 
 
-def _read(
-    model: nn.Module, every: list[Batch], sites: Iterable[Site], site: Site, keep: int
-) -> Reading | None:
-    return _readings(model, every, sites, {site.name}, keep).get(site.name)
+def _add(layer: Layer | None, step: Shift) -> None:
+    assert layer is not None
+    bias = layer.vector()
+    assert bias is not None  # or it had been left
+    with torch.no_grad():
+        layer.shift((bias.double().cpu() + torch.from_numpy(step)).to(bias))
 
 
-def _readings(
-    model: nn.Module,
-    every: list[Batch],
-    sites: Iterable[Site],
-    only: set[str],
-    keep: int,
-) -> dict[str, Reading]:
-    if not only:
-        return {}
-    found = probe(model, every, sites, keep=keep, gradients=False, only=only)
-    return dict(found.readings)
-
-
-def _check(site: Site, reading: Reading) -> None:
+def _finite(site: Site, reading: Reading) -> Reading:
     if reading.z is not None and bool(reading.z.nonfinite.any()):
         raise InputError(
             f"expected finite values from {site.name} {[site.out, site.fan_in]}, got "
             "others; look at the data, or at what comes before it"
         )
+    return reading

@@ -54,6 +54,17 @@ def module_sites(model: nn.Module) -> tuple[Site, ...]:
     return tuple(found)
 
 
+def computed(model: nn.Module) -> dict[str, str]:
+    """Return the modules whose weight is computed (weight norm), which are no sites."""
+    return {
+        path: "its weight is computed from other parameters"
+        for path, module in model.named_modules()
+        if isinstance(weight := getattr(module, "weight", None), Tensor)
+        and not isinstance(weight, nn.Parameter)
+        and weight.ndim > 1
+    }
+
+
 def _weights(module: nn.Module) -> Iterator[tuple[str, str, str]]:
     """Yield weight, kind and bias of a module's own maps."""
     if parametrize.is_parametrized(module):

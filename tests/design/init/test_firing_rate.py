@@ -143,3 +143,32 @@ def test_a_map_is_no_output_where_others_read_it():
     done = firing_rate_(Encoder(), torch.randn(100, 6, generator=seeded()), rate=0.3)
     assert done["stem"].endswith("fires on 0.3 to 0.3 of the values")
     assert done["fc"] == "left: the output: its bias has schemes of its own"
+
+
+class Twice(nn.Module):
+    """One map that reads its own result."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(6, 6)
+        self.b = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.b(torch.relu(self.a(torch.relu(self.a(x)))))
+
+
+def test_a_module_that_is_used_twice_is_set_until_it_comes_to_rest():
+    torch.manual_seed(0)
+    model, x = Twice(), torch.randn(500, 6, generator=seeded())
+    firing_rate_(model, x, rate=0.3)
+    with torch.no_grad():
+        first = model.a(x)
+        both = torch.cat([first, model.a(torch.relu(first))])
+    assert ((both > 0).double().mean(0) - 0.3).abs().max() < 0.02  # 0.2 after one round
+
+
+def test_a_weight_that_is_computed_is_said_to_be_left():
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 8))
+    model = nn.Sequential(normed, nn.ReLU(), nn.Linear(8, 2))
+    done = firing_rate_(model, torch.randn(50, 4, generator=seeded()))
+    assert done["0"] == "left: its weight is computed from other parameters"

@@ -121,3 +121,11 @@ def test_what_is_refused():
         AugmentedNorm(net(), sites={"head": torch.eye(3)})
     with pytest.raises(InputError, match="which no weight decay equals"):
         AugmentedNorm(net(), sites={"head": torch.eye(4)}).groups(0.1)
+    with pytest.raises(InputError, match="in ReLU, got none"):
+        AugmentedNorm(nn.ReLU())
+
+
+def test_what_cannot_be_read_is_said():
+    model = nn.ModuleList([nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))])
+    norm = AugmentedNorm(model.append(nn.Linear(3, 2)))
+    assert norm.unseen == {"0": "its weight is computed from other parameters"}

@@ -167,6 +167,8 @@ def _why_not(biases: list[Any]) -> str | None:
         return "it has no bias (bias=False)"
     if not all(isinstance(b, nn.Parameter) for b in biases):
         return "its bias is computed from others"
+    if any(b.is_meta for b in biases):
+        return "it is on the meta device, which holds no values"
     if not all(b.requires_grad for b in biases):
         return "frozen (requires_grad=False)"
     return None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.layers import Layer, layers
-from plumbob.survey.modules import module_sites
+from plumbob.survey.modules import computed, module_sites
 
 Scale = tuple[float, float] | Tensor
 
@@ -37,7 +37,7 @@ class AugmentedNorm:
             a vector is a diagonal. The first glob that fits counts.
 
     Raises:
-        InputError: a glob fits no map, or a matrix does not fit its map.
+        InputError: there is no map, a glob fits none, or a matrix does not fit its map.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -58,7 +58,8 @@ class AugmentedNorm:
         sites: Mapping[str, Scale] | None = None,
     ) -> None:
         self.model = model
-        found, self.unseen = layers(model, module_sites(model))
+        found, unseen = layers(model, module_sites(model))
+        self.unseen = unseen | computed(model)
         found = {n: f for n, f in found.items() if f.site.kind != "embedding"}
         own = dict(sites or {})
         for glob in own:
@@ -67,6 +68,11 @@ class AugmentedNorm:
                     f"expected a glob over {', '.join(found)}, got '{glob}', which "
                     f"fits none.{did_you_mean(glob, found)}"
                 )
+        if not found:
+            raise InputError(
+                f"expected a linear layer or convolution in {type(model).__name__}, "
+                "got none whose weights can be read"
+            )
         self.terms: list[tuple[Layer, Scale]] = []
         for name, layer in found.items():
             fits = [scale for glob, scale in own.items() if fnmatchcase(name, glob)]
@@ -77,7 +83,7 @@ class AugmentedNorm:
 
     def __call__(self) -> Float[Tensor, ""]:
         """Return the norm, differentiable in the weights and biases."""
-        total = torch.zeros((), device=next(self.model.parameters()).device)
+        total = self.terms[0][0].weight.new_zeros(())
         for layer, scale in self.terms:
             if isinstance(scale, Tensor):
                 total = total + _through(layer, scale)
