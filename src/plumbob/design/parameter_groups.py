@@ -26,7 +26,7 @@ def groups(
     last: tuple[int, float] | None = None,
     freeze: str = "",
     decay_embeddings: bool = False,
-    own: Iterable[Mapping[str, Any]] = (),
+    own: Iterable[Any] = (),
     muon: bool = False,
     data: Any = None,
 ) -> Groups:
@@ -95,7 +95,7 @@ def groups(
             )
     layers = max(deep.values()) + 1
     late, factor = _last(last, layers)
-    hidden = _hidden(parameters, kinds, deep) if muon else set[str]()
+    against = _not_for_muon(parameters, kinds, deep) if muon else dict[str, str]()
     for number, group in enumerate(mine):
         group.setdefault("name", f"own {number}")
     made: dict[str, dict[str, Any]] = {}
@@ -123,8 +123,10 @@ def groups(
         rate = lr
         if role == "bias" and bias_lr is not None:
             label, rate = "biases", bias_lr
-        if name in hidden:
+        if against.get(name) == "":
             label = "muon"
+        elif name in against:
+            row = replace(row, why=f"{why}; {against[name]}")
         rate *= layer_decay ** (layers - 1 - deep[name])
         if layer_decay != 1:
             label += f", depth {deep[name]}"
@@ -136,7 +138,7 @@ def groups(
             label, {"params": [], "name": label, "lr": rate, "weight_decay": decay}
         )
         if muon:
-            group["use_muon"] = name in hidden
+            group["use_muon"] = against.get(name) == ""
         group["params"].append(parameter)
         rows.append(replace(row, group=label, lr=rate, weight_decay=decay))
     result = [*mine, *(made[label] for label in _sorted(made, rows))]
@@ -202,19 +204,25 @@ def _last(last: tuple[int, float] | None, layers: int) -> tuple[int, float]:
     return layers - count, factor
 
 
-def _hidden(
+def _not_for_muon(
     parameters: Mapping[str, nn.Parameter],
     kinds: Mapping[str, str],
     deep: Mapping[str, int],
-) -> set[str]:
-    """Return the matrices of two axes that neither read the input nor are the head."""
+) -> dict[str, str]:
+    """Return {name: ""} of hidden matrices of two axes, of the others the reason."""
     matrices = [name for name, kind in kinds.items() if kind in DECAYED]
     top = [name for name in matrices if deep[name] == max(deep.values())]
-    ends = set(top if len(top) == 1 else [])
-    tables = any(kind == "embedding" for kind in kinds.values())
-    if not tables:
-        ends |= {name for name in matrices if deep[name] == 0}
-    return {n for n in matrices if n not in ends and parameters[n].ndim == 2}
+    tables = "embedding" in kinds.values()
+    found: dict[str, str] = {}
+    for name in matrices:
+        found[name] = ""
+        if parameters[name].ndim != 2:
+            found[name] = f"not for Muon: {parameters[name].ndim} axes"
+        elif top == [name]:
+            found[name] = "not for Muon: the head"
+        elif deep[name] == 0 and not tables:
+            found[name] = "not for Muon: reads the input"
+    return found
 
 
 def _sorted(made: Mapping[str, Any], rows: Iterable[Row]) -> list[str]:

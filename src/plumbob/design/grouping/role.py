@@ -51,7 +51,7 @@ def _of_sites(known: tuple[Site, ...], how: str = "") -> dict[str, Role]:
         norm, table = site.kind == "norm", site.kind == "embedding"
         kind = site.kind if norm or table or site.kind == "recurrent" else "matrix"
         why = "scale of a norm" if norm else "looked up by index" if table else ""
-        _add(found, site.weight, (kind, (why or "multiplies what a map reads") + how))
+        _add(found, site.weight, (kind, (why or "multiplies a map's input") + how))
         if site.bias:
             shift = ("norm", "shift of a norm") if norm else ("bias", "added to W x")
             _add(found, site.bias, (shift[0], shift[1] + how))

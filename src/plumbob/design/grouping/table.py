@@ -1,6 +1,5 @@
 """The groups as a list of dicts, and the table that explains them."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
@@ -96,11 +95,35 @@ def _number(value: float | None) -> str:
 
 
 def _folded(names: list[str], most: int = 2) -> str:
-    """Return the names, those that differ in numbers only as one: a.{0-3}.b."""
-    kinds: dict[str, list[str]] = {}
+    """Return the names, those that differ in numbers only as one: a.{0-3}.b.
+
+    A # stands for numbers that do not come in every combination.
+    """
+    kinds: dict[str, list[list[str]]] = {}
     for name in names:
-        pattern = re.sub(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)", "#", name)
-        kinds.setdefault(pattern, []).append(name)
-    told = [mine[0] if len(mine) == 1 else kind for kind, mine in kinds.items()]
+        words = name.split(".")
+        kind = ".".join("#" if word.isdigit() else word for word in words)
+        kinds.setdefault(kind, []).append([w for w in words if w.isdigit()])
+    told: list[str] = []
+    for kind, numbers in kinds.items():
+        places = [
+            sorted({int(n) for n in place}) for place in zip(*numbers, strict=True)
+        ]
+        if prod(map(len, places)) == len(numbers):
+            for place in places:
+                kind = kind.replace("#", _ranges(place), 1)
+        told.append(kind)
     more = f" and {len(told) - most} more" if len(told) > most else ""
     return ", ".join(told[:most]) + more
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Return "3", "{0-3}" or "{0,2-3}"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    told = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    return told[0] if len(numbers) == 1 else "{" + ",".join(told) + "}"
