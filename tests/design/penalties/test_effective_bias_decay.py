@@ -174,3 +174,11 @@ def test_low_precision():
     assert decay.means[next(iter(decay.means))].dtype == torch.float32
     decay().backward()
     assert model.bias.grad.dtype == torch.bfloat16
+
+
+def test_an_empty_batch_and_one_that_overflowed_leave_mu():
+    model = nn.Linear(4, 2)
+    decay = EffectiveBiasDecay(model, strength=1.0)
+    for x in (torch.ones(8, 4), torch.ones(0, 4), torch.full((8, 4), torch.inf)):
+        model(x)
+    assert decay.means["weight"].tolist() == [1.0] * 4

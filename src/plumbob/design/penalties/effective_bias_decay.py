@@ -101,9 +101,12 @@ class EffectiveBiasDecay:
             mean = _mean(module, self._maps[name][1], args, kwargs)
             known = self.means.get(name)
             if known is None:
-                self.means[name] = mean
-            else:
-                self.means[name] = known.to(mean).lerp(mean, self.momentum)
+                self.means[name] = mean.nan_to_num(0, 0, 0)
+                return
+            known = known.to(mean)
+            # an empty batch, or one that overflowed: no news; asked without a sync
+            mean = torch.where(mean.isfinite(), mean, known)
+            self.means[name] = known.lerp(mean, self.momentum)
 
     def __call__(self) -> Float[Tensor, ""]:
         """Return strength * sum (b + W mu)^2 over the maps that have run.
