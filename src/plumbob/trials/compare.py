@@ -95,11 +95,11 @@ def compare(
     broken = sum(not run.ended for run in arm), sum(not run.ended for run in base)
     if len(arm) < FEWEST:
         verdict = TOO_FEW
-    elif len({run.curve for run in base}) == 1:
-        verdict = ONE_SEED
     elif any(broken):
         sign = (broken[0] > broken[1]) - (broken[0] < broken[1])
         verdict = _word(sign if fisher(*broken, len(arm)) <= alpha else 0)
+    elif len({run.curve for run in base}) == 1:
+        verdict = ONE_SEED
     else:
         smallest = SMALLEST * abs(fmean(run.loss for run in base))
         verdict = _word(loss.sign(smallest) or steps.sign(every))

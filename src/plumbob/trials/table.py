@@ -101,7 +101,7 @@ class Table:
             return text + "every run diverges."
         text += f"validation loss {fmean(run.loss for run in base):.4g}"
         scores = [run.metric for run in base if run.metric is not None]
-        if scores:
+        if self.metric and scores:
             text += f", {self.metric} {fmean(scores):.4g}"
         return text + "."
 
@@ -112,7 +112,7 @@ class Table:
         rows = [
             [
                 one.arm,
-                ", ".join(f"{act} ({sites:.3g})" for act, sites in one.did) or "-",
+                _did(one),
                 _say(one.loss),
                 _say(one.metric) if one.metric else "",
                 _say(one.steps, ".0f"),
@@ -145,6 +145,14 @@ class Table:
         if self.stopped:
             foot.append(self.stopped)
         return foot
+
+
+def _did(one: Comparison) -> str:
+    """Name the act, or count them where there are several, with the sites of a run."""
+    if not one.did:
+        return "-"
+    name = one.did[0][0] if len(one.did) == 1 else f"{len(one.did)} acts"
+    return f"{name} ({sum(sites for _, sites in one.did):.3g})"
 
 
 def _say(change: Change, form: str = ".3g") -> str:
