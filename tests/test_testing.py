@@ -1,16 +1,18 @@
 """`check_rule` holds rules to the laws: here are rules that break them."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 
 import pytest
+import torch
 
 from nets import non_finite_weight
 from plumbob.rule import rule
 from plumbob.rules import RULES
 from plumbob.testing import card, check_rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Remedy, Safety, Severity, Survey
 
 GOOD = RULES[0]
 CASES = {
@@ -112,3 +114,47 @@ def test_cards():
     assert len(faults) == 4
     assert "Args documents [], thresholds are ['above']" in faults
     assert card(GOOD) == []
+
+
+def remedied(**remedy):
+    """Return a rule of NaN in weights that offers a remedy."""
+
+    def judge(survey):
+        if broken(survey):
+            offered = Remedy(advice="Mend.", **remedy)
+            yield replace(finding("leans"), remedy=offered, site="0.weight")
+
+    return with_judge(judge)
+
+
+def mend(model, *, parameter):
+    with torch.no_grad():
+        model.get_parameter(parameter).nan_to_num_()
+
+
+def mend_anything(model, *, parameter):
+    for name, values in model.named_parameters():
+        values.data.nan_to_num_(nan=0.0 if name == parameter else 1.0)
+
+
+def mend_nothing(model, *, parameter):
+    mend(copy.deepcopy(model), parameter=parameter)
+
+
+@pytest.mark.parametrize(
+    ("act", "safety", "says"),
+    [
+        ("mend_nothing", Safety.CHANGES_TRAINING, "still there after its remedy"),
+        ("mend_anything", Safety.CHANGES_TRAINING, "a model that is not its own"),
+        ("mend", Safety.MANUAL, "safety and act disagree"),
+    ],
+)
+def test_a_remedy_that_breaks_the_laws(act, safety, says):
+    named = {"act": f"{__name__}:{act}", "arguments": {"parameter": "0.weight"}}
+    with pytest.raises(AssertionError, match=says):
+        check_rule(remedied(safety=safety, **named), **CASES)
+
+
+def test_a_remedy_without_an_act_is_by_hand():
+    with pytest.raises(AssertionError, match="safety and act disagree"):
+        check_rule(remedied(safety=Safety.EXACT), **CASES)

@@ -97,6 +97,7 @@ def centre(survey: Survey, site: Site, advice: str, *, keep: bool) -> Remedy:
     reading = survey.readings[site.name]
     first = site.weight.endswith(("weight_ih", "weight_ih_l0", "weight_ih_l0_reverse"))
     whole = site.kind in {"linear", "conv"} and not site.rows
+    whole &= site.weight.rpartition(".")[2] == "weight"
     if (
         reading.x is None
         or not np.isfinite(reading.x.mean).all()

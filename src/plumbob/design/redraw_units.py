@@ -129,4 +129,4 @@ def _states(optimizer: Any, layer: Layer) -> Iterator[Layer]:
     state: Mapping[str, Any] = optimizer.state.get(layer.weight, {})
     for kept in state.values():
         if isinstance(kept, torch.Tensor) and kept.shape == layer.weight.shape:
-            yield replace(layer, weight=kept)  # pyright: ignore[reportArgumentType]
+            yield replace(layer, weight=nn.Parameter(kept, requires_grad=False))

@@ -61,11 +61,11 @@ def apply(
 ) -> Any:
     """Follow the remedies of findings, as far as they can be followed.
 
-    Root causes are mended, the worst first; what they explain is not, and goes with
-    them. Left are remedies by hand and what was found on facts that an earlier remedy
-    has just changed: at a site that it wrote to, and, of what was measured on data
-    (given a report, which knows the graph), at sites behind one. So check again
-    afterwards, and apply what is left.
+    Root causes are mended, in the order of execution, the worst first at each site;
+    what they explain is not, and goes with them. Left are remedies by hand and what
+    was found on facts that another remedy has just changed: at a site that it wrote
+    to, and, of what was measured on data (given a report, which knows the graph), at
+    sites behind one. So check again afterwards, and apply what is left.
 
     Args:
         findings: a report, one finding, or several.
@@ -97,17 +97,23 @@ def apply(
         >>> print(plumbob.check(mended, case["data"]))
         Found no problems.
     """
+    from torch import nn
+
     from plumbob.report.report import Report
     from plumbob.types import Finding
 
     one = isinstance(findings, Finding)
-    roots = list(findings.findings) if isinstance(findings, Report) else None
-    if roots is None:
-        roots = [findings] if isinstance(findings, Finding) else list(findings)  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
-    if wrong := [f for f in roots if not isinstance(f, Finding)]:
+    given: Any = getattr(findings, "findings", [findings] if one else findings)
+    roots: list[Any] = list(given) if isinstance(given, Iterable) else [given]
+    if wrong := [type(f).__name__ for f in roots if not isinstance(f, Finding)]:
         raise InputError(
-            f"expected a report or findings, got {type(wrong[0]).__name__}; pass what "
-            "plumbob.check returned"
+            f"expected a report or findings, got {wrong[0]}; pass what plumbob.check "
+            "returned"
+        )
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            f"expected the model that was checked, got {type(model).__name__}; load a "
+            "checkpoint into its model first"
         )
     if isinstance(findings, Report):
         _belongs(findings, model)
@@ -116,7 +122,7 @@ def apply(
     inner = getattr(model, "_orig_mod", model)  # of torch.compile's wrapper
     plan = _Plan(findings if isinstance(findings, Report) else None, inner)
     with _all_or_nothing(inner, optimizer) if in_place else nullcontext():
-        for finding in roots:
+        for finding in sorted(roots, key=plan.first):
             left = plan.why_not(finding, optimizer)
             if left is None:
                 left = _follow(finding, inner, optimizer, raises=one)
@@ -194,6 +200,12 @@ class _Plan:
         self.written: dict[str, str] = {}
         self.moved: dict[str, str] = {}
 
+    def first(self, finding: "Finding") -> int:
+        """Return where in the order of execution a remedy changes the model first."""
+        order = {site.name: i for i, site in enumerate(self.sites)}
+        places = self._places(finding) if finding.remedy.act else ()
+        return min((order.get(place, -1) for place in places), default=-1)
+
     def why_not(self, finding: "Finding", optimizer: Any) -> str | None:
         """Return why a remedy is not followed, None where it is."""
         remedy = finding.remedy
@@ -228,13 +240,14 @@ class _Plan:
             return {f"the optimiser's group of {name}" for name in named}
         paths = {value for value in arguments.values() if isinstance(value, str)}
         found = [s for s in self.sites if s.name in paths or named & {s.weight, s.bias}]
-        cells = {_owner(s) for s in found if s.kind == "recurrent"}
-        also = [s for s in self.sites if s.kind == "recurrent" and _owner(s) in cells]
+        # both directions of a recurrent layer read the same x
+        cells = {_cell(s) for s in found if s.kind == "recurrent" and s.name in paths}
+        also = [s for s in self.sites if cells and _cell(s) in cells]
         return {s.name for s in (*found, *also)} or {finding.site or ""}
 
 
-def _owner(site: "Site") -> str:
-    return site.weight.rpartition(".")[0]
+def _cell(site: "Site") -> tuple[str, tuple[str, ...]]:
+    return site.weight.removesuffix("_reverse"), site.fed_by
 
 
 def _words(value: Any) -> Iterator[str]:
