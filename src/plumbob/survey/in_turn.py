@@ -52,7 +52,7 @@ def set_in_turn(
         why_not: why a site is left if not asked for by name, or None.
         shift: what to add to b, by what was measured.
         say: what to tell of a site's z when all is done.
-        keep: the number of rows of z that `shift` and `say` get to see.
+        keep: the number of rows of z that `shift` gets to see.
 
     Returns:
         What was done at each site, or why it was left.
@@ -68,7 +68,7 @@ def set_in_turn(
         done = Done()
         written: dict[str, tuple[Layer, Tensor]] = {}
 
-        def read(*names: str) -> Mapping[str, Reading]:
+        def read(*names: str, keep: int = keep) -> Mapping[str, Reading]:
             only = set(names)
             return probe(
                 model, every, facts.sites, keep=keep, gradients=False, only=only
@@ -98,7 +98,7 @@ def set_in_turn(
                 done[site.name] = ""  # keeps the order
         if sites is None:
             done |= {n: f"left: {why}" for n, why in computed(model).items()}
-        found = read(*written) if written else {}
+        found = read(*written, keep=0) if written else {}
         for name, (layer, before) in written.items():
             after = layer.vector()
             most = 0.0 if after is None else float((after - before).abs().max())
