@@ -50,21 +50,14 @@ def test_findings_with_an_executable_remedy_are_tried_and_others_named():
 
 
 def test_two_processes_give_the_same_table_as_one():
-    options = {"remedies": REMEDIES, "seeds": 2}
-    one = trial(**options).to_dict()
-    addresses = {
-        name: f"trainings:{name}" for name in ("build", "loader", "loss", "optimizer")
-    }
+    case = {"seeds": 2, "steps": 24, "remedies": ["PB601", "PB502"]}
+    where = {part: f"trainings:{part}" for part in ("loss", "optimizer")}
+    one = trial(**case)
     two = plumbob.trial(
-        addresses["build"],
-        addresses["loader"],
-        loss=addresses["loss"],
-        optimizer=addresses["optimizer"],
-        steps=CASE["steps"],
-        processes=2,
-        **options,
+        "trainings:build", "trainings:loader", processes=2, **where, **case
     )
-    assert two.to_dict() == one
+    assert one.rows()[0]["did"] == [["shift-bias", 1.0]]
+    assert two.to_dict() == one.to_dict()
 
 
 def test_ray_gives_the_same_table():
@@ -193,6 +186,11 @@ def test_what_exists_in_this_process_only_cannot_be_sent():
 def test_bad_input_is_refused(options, match):
     with pytest.raises(InputError, match=match):
         trial(**({"remedies": REMEDIES, "seeds": 1} | options))
+
+
+def test_our_own_arms_keep_their_names():
+    with pytest.raises(InputError, match="another name than 'as it is'"):
+        trial(remedies={"as it is": trainings.nothing})
 
 
 def test_unknown_codes_are_refused():
