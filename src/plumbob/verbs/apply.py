@@ -94,8 +94,8 @@ def apply(
         >>> report = plumbob.check(**case)
         >>> mended = plumbob.apply(report, case["model"], tell=print)
         PB201 2: set-bias
-        >>> print(plumbob.check(mended, case["data"]))
-        Found no problems.
+        >>> plumbob.check(mended, case["data"]).findings
+        ()
     """
     from torch import nn
 
