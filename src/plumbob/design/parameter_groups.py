@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -93,61 +93,83 @@ def groups(
                 f"{held[id(parameters[name])]} and in freeze='{freeze}'; "
                 "take it out of one"
             )
-    layers = max(deep.values()) + 1
-    late, factor = _last(last, layers)
     against = _not_for_muon(parameters, kinds, deep) if muon else dict[str, str]()
+    layers = max(deep.values()) + 1
+    plan = _Plan(
+        lr=lr,
+        weight_decay=weight_decay,
+        bias_lr=bias_lr,
+        layer_decay=layer_decay,
+        last=_last(last, layers),
+        layers=layers,
+        decayed=DECAYED | ({"embedding"} if decay_embeddings else set()),
+    )
     for number, group in enumerate(mine):
         group.setdefault("name", f"own {number}")
     made: dict[str, dict[str, Any]] = {}
     rows: list[Row] = []
     for name, parameter in parameters.items():
         role, why = found[name]
-        row = Row(
-            parameter=name,
-            shape=tuple(parameter.shape),
-            role=role,
-            why=why,
-            depth=deep[name],
-        )
+        sizes = tuple(parameter.shape)
+        row = Row(parameter=name, shape=sizes, role=role, why=why, depth=deep[name])
         if id(parameter) in held:
             group = mine[held[id(parameter)]]
             said = {key: group.get(key) for key in ("lr", "weight_decay")}
-            rows.append(replace(row, why="yours", group=group["name"], **said))
-            continue
-        if name in frozen or not parameter.requires_grad:
+            row = replace(row, why="yours", group=group["name"], **said)
+        elif name in frozen or not parameter.requires_grad:
             why = "frozen by freeze=" if name in frozen else "frozen as found"
-            rows.append(replace(row, why=why))
-            continue
-        decays = role in DECAYED or (role == "embedding" and decay_embeddings)
-        label = "decayed" if decays else "not decayed"
-        rate = lr
-        if role == "bias" and bias_lr is not None:
-            label, rate = "biases", bias_lr
-        if against.get(name) == "":
-            label = "muon"
-        elif name in against:
-            row = replace(row, why=f"{why}; {against[name]}")
-        rate *= layer_decay ** (layers - 1 - deep[name])
-        if layer_decay != 1:
-            label += f", depth {deep[name]}"
-        if deep[name] >= late:
-            rate *= factor
-            label += f", last {layers - late}"
-        decay = weight_decay if decays else 0.0
-        group = made.setdefault(
-            label, {"params": [], "name": label, "lr": rate, "weight_decay": decay}
-        )
-        if muon:
-            group["use_muon"] = against.get(name) == ""
-        group["params"].append(parameter)
-        rows.append(replace(row, group=label, lr=rate, weight_decay=decay))
+            row = replace(row, why=why)
+        else:
+            hidden = against.get(name) == ""
+            why = f"{why}; {against[name]}" if against.get(name) else why
+            label, rate, decay = plan.place(role, deep[name], hidden)
+            settings = {"name": label, "lr": rate, "weight_decay": decay}
+            settings |= {"use_muon": hidden} if muon else {}
+            made.setdefault(label, {"params": [], **settings})
+            made[label]["params"].append(parameter)
+            row = replace(row, why=why, group=label, lr=rate, weight_decay=decay)
+        rows.append(row)
     result = [*mine, *(made[label] for label in _sorted(made, rows))]
+    if not result:
+        raise InputError(
+            f"expected something to train, but all {len(parameters)} parameters of "
+            f"{type(model).__name__} are frozen; freeze less"
+        )
     _assert_once(parameters, frozen, result)
     for name in frozen:
         parameters[name].requires_grad_(False)
-    return Groups(
-        result, rows, how=how, frozen=tuple(n for n in names.values() if n in frozen)
-    )
+    still = tuple(name for name in parameters if name in frozen)
+    return Groups(result, rows, how=how, frozen=still)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What was asked for; `last` is the depth from which on, and the factor."""
+
+    lr: float
+    weight_decay: float
+    bias_lr: float | None
+    layer_decay: float
+    last: tuple[int, float]
+    layers: int
+    decayed: set[str]
+
+    def place(self, role: str, depth: int, hidden: bool) -> tuple[str, float, float]:
+        """Return the name of a parameter's group, its lr and its weight decay."""
+        decays = role in self.decayed
+        label, rate = ("decayed" if decays else "not decayed"), self.lr
+        if role == "bias" and self.bias_lr is not None:
+            label, rate = "biases", self.bias_lr
+        if hidden:
+            label = "muon"
+        if self.layer_decay < 1:
+            label += f", depth {depth}"
+            rate *= self.layer_decay ** (self.layers - 1 - depth)
+        start, factor = self.last
+        if depth >= start:
+            label += f", last {self.layers - start}"
+            rate *= factor
+        return label, rate, self.weight_decay if decays else 0.0
 
 
 def _check(
@@ -212,7 +234,7 @@ def _not_for_muon(
     """Return {name: ""} of hidden matrices of two axes, of the others the reason."""
     matrices = [name for name, kind in kinds.items() if kind in DECAYED]
     top = [name for name in matrices if deep[name] == max(deep.values())]
-    tables = "embedding" in kinds.values()
+    bottom = [name for name in matrices if deep[name] == 0]
     found: dict[str, str] = {}
     for name in matrices:
         found[name] = ""
@@ -220,7 +242,7 @@ def _not_for_muon(
             found[name] = f"not for Muon: {parameters[name].ndim} axes"
         elif top == [name]:
             found[name] = "not for Muon: the head"
-        elif deep[name] == 0 and not tables:
+        elif bottom == [name]:
             found[name] = "not for Muon: reads the input"
     return found
 

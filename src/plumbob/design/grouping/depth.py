@@ -29,7 +29,8 @@ def depths(
         found, how = _executed(model, units, roles, graph), "order in the graph"
     else:
         found, how = _registered(units, roles), "order of registration"
-    blocks = f", a block as one layer ({units.blocks} blocks)" if units.blocks else ""
+    count = f"{units.blocks} block" + "s" * (units.blocks > 1)
+    blocks = f", a block as one layer ({count})" if units.blocks else ""
     return found, how + blocks
 
 

@@ -19,7 +19,7 @@ Role = tuple[str, str]  # its name, and why
 # A parameter that is used in two ways gets the first of these.
 ORDER = ("embedding", "bias", "norm", "offset", "scale", "recurrent", "matrix")
 LOOK_UPS = TABLES | {"index", "index_select", "gather", "take"}
-JOINS = {"cat", "stack"}
+JOINS = {"cat", "stack", "index_put", "masked_scatter"}
 SCORED = {"softmax", "_softmax", "_safe_softmax"}
 ATTENTION = "scaled_dot_product_attention"
 
@@ -114,8 +114,13 @@ class _Walk:
                     todo.append(reader)
 
     def _as_input(self, at: fx.Node, reader: fx.Node) -> bool:
-        """Say whether a map reads a parameter as it would read its input."""
-        return is_map(reader, self.origins.learned) and any(
+        """Say whether a map reads a parameter as it would read its input.
+
+        Products with one vector are left out: so spectral norm iterates on weights.
+        """
+        if op(reader) == "mv" or not is_map(reader, self.origins.learned):
+            return False
+        return any(
             use.reads is at and not makes_weight(reader, self.origins, self.known)
             for use in affine(reader, self.known)
         )
@@ -129,13 +134,17 @@ class _Walk:
         if name in SUMS:
             return self._added(at, reader)
         if name in JOINS:
-            return "offset", "joined to the sequence, as a token"
+            return "offset", "joined or put into the sequence"
         if name in PRODUCTS:
             return "scale", "multiplies unit by unit"
         if self._as_input(at, reader):
             return "offset", "a learned input of a map"
-        if name in MATRICES | CONVOLUTIONS and sum(n > 1 for n in sizes) > 1:
-            return "matrix", "a map's weight, or computed into one"
+        if name in MATRICES | CONVOLUTIONS:
+            place = 0 if name in {"addmm", "addmv", "baddbmm"} else 2
+            if argument(reader, place, "bias") is at:
+                return "bias", "added to W x"
+            long = sum(n > 1 for n in sizes) > 1
+            return "matrix" if long else "scale", "computed into a map's weight"
         return _by_shape(sizes, f"read by {name}")
 
     def _added(self, at: fx.Node, reader: fx.Node) -> Role:
