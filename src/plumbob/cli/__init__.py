@@ -11,6 +11,7 @@ import typer
 from plumbob.cli.check import check
 from plumbob.cli.look import look
 from plumbob.cli.rule import demo, rule, rules
+from plumbob.cli.trial import trial
 from plumbob.errors import PlumbobError
 
 cli = typer.Typer(
@@ -31,7 +32,7 @@ def options(
         typer.echo(metadata.version("plumbob"))
 
 
-for command in (check, look, rule, rules, demo):
+for command in (check, look, trial, rule, rules, demo):
     cli.command()(command)
 
 
