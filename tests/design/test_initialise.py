@@ -172,7 +172,7 @@ def test_frozen_and_computed_weights_are_left_and_listed():
 
 
 def test_every_parameter_has_a_row():
-    for name in ("bert", "gpt2", "lstm", "resnet", "transformer"):
+    for name in ("bert", "lstm", "transformer"):
         training = FAMILIES[name](0)
         done = rows(initialise_(training.model, training.batches, loss=training.loss))
         for parameter in dict(training.model.named_parameters()):

@@ -267,4 +267,4 @@ def _overlap(a: Layer, b: Layer) -> bool:
 def _why_not(parameter: nn.Parameter) -> str:
     if not parameter.requires_grad:
         return "frozen (requires_grad=False)"
-    return "in no affine map that is known"
+    return "in no affine map that is known, or not used on these data"

@@ -70,8 +70,9 @@ def slopes(model: nn.Module, graph: Graph) -> dict[str, float]:
         if op(node) == "leaky_relu":
             slope = float(node.args[1]) if len(node.args) > 1 else LEAKY
         elif op(node) in {"prelu", "_prelu_kernel"}:
-            names = _parameters(node, graph)
-            slope = float(model.get_parameter(names[0]).detach().mean())
+            names = _parameters(node, graph)[-1:]
+            own = (float(model.get_parameter(name).detach().mean()) for name in names)
+            slope = next(own, LEAKY)
         else:
             continue
         for name in _before(node, graph):

@@ -78,11 +78,12 @@ class Chooser:
         linear = partial(init.he, activation="linear")
         if site.kind == "embedding":
             return self._table()
-        if site.kind == "recurrent" and "_hh" in site.weight:
+        own = site.weight.rpartition(".")[2]
+        if site.kind == "recurrent" and "_hh" in own:
             why = "applied at every step: it must not stretch"
             return partial(init.orthogonal, parts=parts), why
         if site.kind == "recurrent":
-            why = "projects the state" if "_hr" in site.weight else "read by gates"
+            why = "projects the state" if "_hr" in own else "read by gates"
             return partial(init.xavier, parts=parts), why
         if site.name == self.output and self.head:
             return partial(linear, scale=self.head), "the output: small scores at first"
@@ -96,9 +97,8 @@ class Chooser:
             return init.zero_last, "ends a residual branch: the identity at first"
         if site.ends_residual:
             n = len(self.ends)
-            return partial(
-                linear, scale=1 / sqrt(n)
-            ), f"ends one of {n} residual branches"
+            draw = partial(linear, scale=1 / sqrt(n))
+            return draw, f"ends one of {n} residual branches"
         sine = "sin" in self.facts.bends and site.activation is None
         if sine or site.activation == "sin":
             return None, "a sine follows: its frequency sets the scale"
@@ -136,10 +136,7 @@ class Chooser:
 
     def _table(self) -> Draw:
         if self.short_tables:
-            return (
-                _short,
-                "rows of length 1: tables count alike in a sum, and as scores",
-            )
+            return _short, "rows of length 1: alike in a sum of tables, and as scores"
         return partial(init.normal, sd=1.0), "what reads it expects E[x^2] = 1"
 
 
@@ -174,7 +171,8 @@ def _gates(layer: Layer) -> int:
 def _parts(layer: Layer) -> int:
     """Return how many maps of equal size lie above each other in W."""
     if layer.site.kind == "recurrent":
-        return 1 if "_hr" in layer.site.weight else _gates(layer)
+        projects = "_hr" in layer.site.weight.rpartition(".")[2]
+        return 1 if projects else _gates(layer)
     attention = layer.module
     if isinstance(attention, nn.MultiheadAttention):
         return max(1, layer.site.out // attention.embed_dim)

@@ -14,7 +14,7 @@ def fixup(sites: Sequence[Site], layers: Mapping[str, Layer]) -> dict[str, str]:
 
     Why: each of L branches adds its variance and its share of every step; so scaled,
     one step of SGD changes the output by as much as in a net of one branch. The last
-    map of each branch and the output map are 0: each branch starts as the identity.
+    map of each branch, which so starts as the identity, and the output map are 0.
 
     m is the number of maps one after another in a branch; a branch of one map is only
     set to 0. The paper's scalar biases before each map and its multiplier per branch
@@ -49,7 +49,9 @@ def fixup(sites: Sequence[Site], layers: Mapping[str, Layer]) -> dict[str, str]:
             layer = layers[name]
             layer.write(layer.matrix().float() * factor)
             done[name] = f"times {len(ends)}^(-1/{2 * m - 2}) = {factor:.4g}"
-    for site in (*ends, *(s for s in sites if s.is_output)):
+    outputs = [s for s in sites if s.is_output]
+    head = outputs if len(outputs) == 1 else []  # else the sum itself is the output
+    for site in (*ends, *head):
         if layer := layers.get(site.name):
             layer.write(torch.zeros_like(layer.matrix()))
             done[site.name] = "then zero"
