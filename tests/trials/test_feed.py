@@ -101,6 +101,13 @@ def test_a_loader_is_split_by_the_seed_and_keeps_its_settings():
     assert hold_out(given, 1)[1].dataset.indices != valid.dataset.indices
 
 
+def test_no_batch_of_one_is_left_over():
+    data = DataLoader(TensorDataset(torch.arange(21.0)), batch_size=4)
+    train, valid = hold_out(data, 0)  # 17 and 4
+    assert (len(train.dataset), len(valid.dataset)) == (16, 5)
+    assert [len(x) for (x,) in train] == [4] * 4
+
+
 def test_rows_are_split_together():
     x = torch.arange(10.0)
     (a, b), (c, d) = hold_out((x, {"y": -x}), 0)

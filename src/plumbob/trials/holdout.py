@@ -63,6 +63,8 @@ def _of_loader(loader: DataLoader[Any], seed: int) -> tuple[Any, Any]:
     if not plain or not (own is None or type(own) is BatchSampler):
         raise InputError(_ask("the loader has a sampler of its own"))
     held, rest = _parts(len(loader.dataset), seed)
+    if len(rest) > 1 and len(rest) % (loader.batch_size or 1) == 1:
+        held.append(rest.pop())  # batch norm cannot train on a last batch of one
     same: dict[str, Any] = {
         "batch_size": loader.batch_size,
         "num_workers": loader.num_workers,

@@ -55,9 +55,9 @@ def over_processes(plan: Plan, jobs: Iterable[Job], processes: int) -> Iterator[
             "or the script that calls trial lacks: if __name__ == '__main__':"
         ) from error
     finally:
-        # first, since Ctrl-C may come twice and a run may take an hour
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
+        if running:  # stopped on the way; first, since Ctrl-C may come twice
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
         pool.shutdown(cancel_futures=True)
 
 
