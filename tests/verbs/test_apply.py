@@ -193,7 +193,7 @@ def test_the_first_of_two_at_one_site_is_followed():
     ]
     mended = plumbob.apply(some, mlp(4, 8, 2), tell=told.append)
     assert mended[0].bias[0] == 1
-    assert told[1] == "PB999 0: left, PB999 changed 0: check again"
+    assert told[1] == "PB999 0: left, PB999 changes 0: check again"
 
 
 def test_what_was_measured_behind_a_change_waits():

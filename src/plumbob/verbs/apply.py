@@ -120,10 +120,11 @@ def apply(
     if not in_place:
         model, optimizer = _copied(model, optimizer)
     inner = getattr(model, "_orig_mod", model)  # of torch.compile's wrapper
-    plan = _Plan(findings if isinstance(findings, Report) else None, inner)
+    report = findings if isinstance(findings, Report) else None
+    plan = _Plan(roots, report, inner, optimizer)
     with _all_or_nothing(inner, optimizer) if in_place else nullcontext():
         for finding in sorted(roots, key=plan.first):
-            left = plan.why_not(finding, optimizer)
+            left = plan.why_not(finding)
             if left is None:
                 left = _follow(finding, inner, optimizer, raises=one)
             if left is None:
@@ -158,8 +159,9 @@ def _act(name: str) -> Callable[..., None]:
         ) from error
 
 
-def _takes(act: Callable[..., None]) -> Parameter | None:
-    return signature(act).parameters.get("optimizer")
+def _changes_optimizer(name: str) -> bool:
+    held = signature(_act(name)).parameters.get("optimizer")
+    return held is not None and held.default is Parameter.empty
 
 
 def _follow(
@@ -172,7 +174,7 @@ def _follow(
     """
     remedy = finding.remedy
     act = _act(remedy.act or "")
-    held = () if _takes(act) is None else (optimizer,)
+    held = (optimizer,) if "optimizer" in signature(act).parameters else ()
     try:
         act(model, *held, **remedy.arguments)
     except InputError as error:
@@ -184,9 +186,15 @@ def _follow(
 
 
 class _Plan:
-    """What was written to so far, and so which facts are of before."""
+    """Who may write where, and which facts are of before what was done so far."""
 
-    def __init__(self, report: "Report | None", model: "nn.Module") -> None:
+    def __init__(
+        self,
+        findings: "Iterable[Finding]",
+        report: "Report | None",
+        model: "nn.Module",
+        optimizer: Any,
+    ) -> None:
         from plumbob.paths import behind, readers
         from plumbob.survey.trace import module_sites
         from plumbob.types import Needs
@@ -197,8 +205,13 @@ class _Plan:
         self.behind = {site.name: behind(site.name, after) for site in self.sites}
         run = Needs.ACTIVATIONS | Needs.GRADIENTS | Needs.TARGETS
         self.measured = {rule.code for rule in shelf() if rule.needs & run}
-        self.written: dict[str, str] = {}
         self.moved: dict[str, str] = {}
+        self.optimizer = optimizer
+        self.writers: dict[str, Finding] = {}  # the worst at each place
+        for finding in findings:
+            if self._cannot(finding) is None:
+                for place in self._places(finding):
+                    self.writers.setdefault(place, finding)
 
     def first(self, finding: "Finding") -> int:
         """Return where in the order of execution a remedy changes the model first."""
@@ -206,37 +219,40 @@ class _Plan:
         places = self._places(finding) if finding.remedy.act else ()
         return min((order.get(place, -1) for place in places), default=-1)
 
-    def why_not(self, finding: "Finding", optimizer: Any) -> str | None:
+    def why_not(self, finding: "Finding") -> str | None:
         """Return why a remedy is not followed, None where it is."""
-        remedy = finding.remedy
-        if remedy.act is None:
-            return f"by hand: {remedy.advice}"
-        takes = _takes(_act(remedy.act))
-        if takes is not None and takes.default is takes.empty and optimizer is None:
-            return "it changes the optimiser: give it as optimizer="
-        for place in self._places(finding):
-            if place in self.written:
-                return f"{self.written[place]} changed {place}: check again"
+        if (why := self._cannot(finding)) is not None:
+            return why
+        for place in sorted(self._places(finding)):
+            if (other := self.writers[place]) is not finding:
+                return f"{other.code} changes {place}: check again"
             if finding.code in self.measured and place in self.moved:
                 return f"{self.moved[place]} changed what reaches {place}: check again"
         return None
 
+    def _cannot(self, finding: "Finding") -> str | None:
+        """Return why a remedy cannot be followed at all."""
+        remedy = finding.remedy
+        if remedy.act is None:
+            return f"by hand: {remedy.advice}"
+        if _changes_optimizer(remedy.act) and self.optimizer is None:
+            return "it changes the optimiser: give it as optimizer="
+        return None
+
     def done(self, finding: "Finding") -> None:
-        """Note what a remedy wrote to, and what lies behind it."""
+        """Note what lies behind a remedy that was followed."""
         from plumbob.types import Safety
 
         for place in self._places(finding):
-            self.written.setdefault(place, finding.code)
             if finding.remedy.safety is not Safety.EXACT:
                 for name in self.behind.get(place, ()):
                     self.moved.setdefault(name, finding.code)
 
     def _places(self, finding: "Finding") -> set[str]:
         """Return the sites that a remedy names, and so may write to."""
-        takes = _takes(_act(finding.remedy.act or ""))
         arguments = finding.remedy.arguments
         named = set(_words(arguments))
-        if takes is not None and takes.default is takes.empty:
+        if _changes_optimizer(finding.remedy.act or ""):
             return {f"the optimiser's group of {name}" for name in named}
         paths = {value for value in arguments.values() if isinstance(value, str)}
         found = [s for s in self.sites if s.name in paths or named & {s.weight, s.bias}]
