@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from plumbob.design.init.mean_field import MeanField as MeanField
     from plumbob.design.init.mean_field import mean_field as mean_field
     from plumbob.design.initialise import initialise_ as initialise_
+    from plumbob.design.output import OptimalBias as OptimalBias
+    from plumbob.design.output import optimal_bias as optimal_bias
+    from plumbob.design.output import output_bias_ as output_bias_
     from plumbob.design.parameter_groups import groups as groups
     from plumbob.design.penalties.augmented_norm import AugmentedNorm as AugmentedNorm
     from plumbob.design.penalties.effective_bias_decay import (
         EffectiveBiasDecay as EffectiveBiasDecay,
     )
     from plumbob.design.penalties.keras_l2 import keras_l2 as keras_l2
+    from plumbob.design.prior.value import value_bias as value_bias
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "plumbob.design.init.centre_bias": ("centre_bias_",),
@@ -34,7 +38,9 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "plumbob.design.penalties.effective_bias_decay": ("EffectiveBiasDecay",),
     "plumbob.design.penalties.keras_l2": ("keras_l2",),
     "plumbob.design.initialise": ("initialise_",),
+    "plumbob.design.output": ("OptimalBias", "optimal_bias", "output_bias_"),
     "plumbob.design.parameter_groups": ("groups",),
+    "plumbob.design.prior.value": ("value_bias",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -42,6 +48,7 @@ __all__ = [
     "AugmentedNorm",
     "EffectiveBiasDecay",
     "MeanField",
+    "OptimalBias",
     "centre_bias_",
     "chrono_",
     "firing_rate_",
@@ -51,6 +58,9 @@ __all__ = [
     "initialise_",
     "keras_l2",
     "mean_field",
+    "optimal_bias",
+    "output_bias_",
+    "value_bias",
 ]
 
 
