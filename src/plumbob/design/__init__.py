@@ -65,6 +65,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "prior":
+        return import_module("plumbob.design.prior")
     if name not in _HOME:
         raise AttributeError(f"module 'plumbob.design' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

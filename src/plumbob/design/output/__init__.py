@@ -314,7 +314,7 @@ def output_bias_(
                 f"expected features that the head {list(layer.weight.shape)} reads, "
                 f"got {list(features.shape)}: {one_line(error)}"
             ) from error
-        if isinstance(layer, nn.Linear):
+        if layer.weight.ndim == 2:
             scores = scores - bias.double()
             scores = scores.movedim(-1, 1) if scores.ndim > 2 else scores
         else:
