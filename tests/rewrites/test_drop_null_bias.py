@@ -79,3 +79,17 @@ def test_a_norm_of_several_maps_is_left():
 def test_what_it_refuses_and_why(model, arguments, reason):
     with pytest.raises(InputError, match=reason):
         drop_null_bias(model, **arguments)
+
+
+def test_the_optimizer_lets_the_bias_go():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer = torch.optim.Adam(list(model.named_parameters()))
+    model(torch.randn(8, 3)).square().sum().backward()
+    optimizer.step()
+    bias = model[0].bias
+    drop_null_bias(model, optimizer, parameter="0.bias", norm="1")
+    (group,) = optimizer.param_groups
+    assert group["param_names"] == ["0.weight", "1.weight", "1.bias"]
+    assert all(p is not bias for p in group["params"])
+    assert bias not in optimizer.state
+    optimizer.step()

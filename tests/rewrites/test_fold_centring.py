@@ -155,3 +155,16 @@ def test_padding_behind_the_mean_cannot_be_kept():
     fold_centring(conv, site="", mean=[1.0] * 3, keep=False)
     with pytest.raises(InputError, match="keep=False"):
         fold_centring(conv, site="", mean=[1.0] * 3)
+
+
+def test_a_new_bias_is_trained_with_its_weight():
+    model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 1))
+    groups = [
+        {"params": model[0].parameters(), "lr": 0.5, "weight_decay": 0.1},
+        {"params": model[1].parameters()},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    fold_centring(model, optimizer, site="0", mean=[1.0, 2.0, 3.0])
+    new = optimizer.param_groups[-1]
+    assert new["params"][0] is model[0].bias
+    assert (new["lr"], new["weight_decay"]) == (0.5, 0.0)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
-from plumbob.survey.optimizer import each
+from plumbob.survey.optimizer import each, settings_of
 
 
 def add_parameters(
@@ -60,11 +60,7 @@ def add_parameters(
         )
     first = optimizers[0]
     named = "param_names" in first.param_groups[0]
-    settings = {
-        key: value
-        for key, value in first.param_groups[0].items()
-        if key not in {"params", "param_names"}
-    }
+    settings = settings_of(first.param_groups[0])
     decayed = [name for name in parameters if name not in undecayed]
     for names, extra in ((decayed, {}), (undecayed, {"weight_decay": 0.0})):
         unique = {id(known[name]): (name, known[name]) for name in names}

@@ -29,7 +29,8 @@ def redraw_units(
 ) -> None:
     """Draw the weights of some units from a normal distribution, in place.
 
-    The same call draws the same numbers. Biases stay.
+    The weight's name and the seed of torch decide what is drawn, so the same call
+    draws the same numbers; the generators themselves are not touched. Biases stay.
 
     Why:
         Equal units stay equal for ever under gradient steps; chance parts them. Units
@@ -119,8 +120,9 @@ def _columns(reader: Layer, units: int, columns: list[int], sd: float) -> None:
 
 
 def _normal(layer: Layer, like: torch.Tensor) -> torch.Tensor:
-    """Draw from N(0, 1) in a way that the weight's name decides."""
-    generator = torch.Generator().manual_seed(crc32(layer.site.weight.encode()))
+    """Draw from N(0, 1) as the weight's name and torch's seed decide."""
+    name = crc32(layer.site.weight.encode())
+    generator = torch.Generator().manual_seed(torch.initial_seed() ^ name)
     return torch.randn(like.shape, generator=generator).to(like)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
-from plumbob.survey.optimizer import each
+from plumbob.survey.optimizer import each, settings_of
 
 
 def split_groups(
@@ -64,7 +64,6 @@ def _split(optimizer: Any, group: dict[str, Any], named: set[int]) -> None:
     if all(moves):
         group["weight_decay"] = 0.0
         return
-    rest = {k: v for k, v in group.items() if k not in {"params", "param_names"}}
     names = group.get("param_names")
     params = list(
         zip(names, group["params"], strict=True) if names else group["params"]
@@ -72,4 +71,8 @@ def _split(optimizer: Any, group: dict[str, Any], named: set[int]) -> None:
     for key in ("params", "param_names") if names else ("params",):
         group[key] = [v for v, out in zip(group[key], moves, strict=True) if not out]
     moved = [p for p, out in zip(params, moves, strict=True) if out]
-    optimizer.add_param_group({**rest, "params": moved, "weight_decay": 0.0})
+    optimizer.add_param_group({
+        **settings_of(group),
+        "params": moved,
+        "weight_decay": 0.0,
+    })

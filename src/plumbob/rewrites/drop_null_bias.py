@@ -5,12 +5,14 @@ running statistics (z + b) - m = z - (m - b), so the running mean gives b up.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.guard import or_as_before
+from plumbob.survey.optimizer import each
 from plumbob.survey.writable import writable
 
 AFFINE = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)  # pyright: ignore[reportPrivateUsage]
@@ -20,6 +22,7 @@ FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 def drop_null_bias(
     model: nn.Module,
+    optimizer: Any = None,
     *,
     parameter: str,
     norm: str | None = None,
@@ -27,8 +30,7 @@ def drop_null_bias(
 ) -> None:
     """Remove a bias that is proved to be null, in place.
 
-    The layer keeps its name and has `bias = None` as if built with bias=False. An
-    optimiser that holds the bias goes on holding it, without a gradient.
+    The layer keeps its name and has `bias = None` as if built with bias=False.
 
     Why:
         The gradient of a null bias is exactly 0, and what arrives is rounding noise
@@ -44,6 +46,8 @@ def drop_null_bias(
 
     Args:
         model: what to change.
+        optimizer: whoever trains it; it lets the bias go. One that is not given goes on
+            holding it, without a gradient.
         parameter: the bias, by its full name.
         norm: path of the batch norm that directly follows, or None where none does.
         rows: the first of the elements that are null and one past the last; None: all.
@@ -90,6 +94,16 @@ def drop_null_bias(
             mean = after.running_mean
             mean.copy_(mean.cpu().double() - bias.cpu().double())  # mps has none
         owner.register_parameter("bias", None)
+    for one in each(optimizer) if optimizer is not None else ():
+        _let_go(one, bias)
+
+
+def _let_go(optimizer: Any, bias: nn.Parameter) -> None:
+    for group in optimizer.param_groups:
+        kept = [p is not bias for p in group["params"]]
+        for key in {"params", "param_names"} & group.keys():
+            group[key] = [v for v, stays in zip(group[key], kept, strict=True) if stays]
+    optimizer.state.pop(bias, None)
 
 
 def _statistics(model: nn.Module, path: str, bias: nn.Parameter) -> BATCH_NORMS:

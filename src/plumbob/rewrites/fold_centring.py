@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.guard import or_as_before
+from plumbob.survey.optimizer import each, settings_of
 from plumbob.survey.writable import plain, writable
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -50,7 +51,12 @@ class Centre:
 
 
 def fold_centring(
-    model: nn.Module, *, site: str, mean: Sequence[float], keep: bool = True
+    model: nn.Module,
+    optimizer: Any = None,
+    *,
+    site: str,
+    mean: Sequence[float],
+    keep: bool = True,
 ) -> None:
     """Let a layer compute W (x - mean) + b' in place of W x + b, in place.
 
@@ -75,6 +81,8 @@ def fold_centring(
 
     Args:
         model: what to change.
+        optimizer: whoever trains it; where it holds the weight, it gets the bias of a
+            layer that had none, in a group without decay.
         site: the layer, by its path or as the survey names it (`fc1`,
             `lstm.weight_ih_l0`).
         mean: one number per input feature, or per input channel of a convolution, of
@@ -144,8 +152,23 @@ def fold_centring(
             if getattr(layer, name, None) is not None:
                 layer.get_parameter(name).copy_(value)
             else:
-                wants = model.get_parameter(maps[0][0]).requires_grad
-                layer.register_parameter(name, nn.Parameter(value, requires_grad=wants))
+                weight = model.get_parameter(maps[0][0])
+                bias = nn.Parameter(value, requires_grad=weight.requires_grad)
+                layer.register_parameter(name, bias)
+                if optimizer is not None:
+                    _hand_over(optimizer, weight, bias, f"{path}.{name}")
+
+
+def _hand_over(
+    optimizer: Any, weight: nn.Parameter, bias: nn.Parameter, name: str
+) -> None:
+    """Let whoever holds a weight hold its new bias too."""
+    for one in each(optimizer):
+        for group in list(one.param_groups):
+            if any(p is weight for p in group["params"]):
+                new = [(name, bias)] if "param_names" in group else [bias]
+                plain = {"weight_decay": 0.0} if "weight_decay" in group else {}
+                one.add_param_group({**settings_of(group), **plain, "params": new})
 
 
 def _layer(model: nn.Module, site: str) -> tuple[str, nn.Module]:

@@ -69,6 +69,11 @@ def each(optimizer: Any) -> Iterable[Any]:
         )
 
 
+def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a group says about its parameters, without them."""
+    return {k: v for k, v in group.items() if k not in {"params", "param_names"}}
+
+
 def _group(optimizer: Any, group: Mapping[str, Any], names: Mapping[int, str]) -> Group:
     says = group.get("decoupled_weight_decay")
     by_name = type(optimizer).__name__.startswith(_DECOUPLED)
