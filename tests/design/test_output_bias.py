@@ -43,6 +43,7 @@ KNOWN = [
     (nn.CrossEntropyLoss(weight=WK, label_smoothing=0.1), YK, 3),
     (nn.CrossEntropyLoss(weight=WK, label_smoothing=0.1), V / V.sum(1)[:, None], 3),
     (nn.CrossEntropyLoss(ignore_index=255), DENSE, 3),
+    (nn.BCEWithLogitsLoss(pos_weight=WK), LABELS[:, :, None].repeat(1, 1, 3), 3),
     (nn.MSELoss(), V, 3),
     (nn.HuberLoss(delta=0.7), V, 3),
     (nn.SmoothL1Loss(beta=0.3), V, 3),

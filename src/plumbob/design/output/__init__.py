@@ -128,7 +128,7 @@ def optimal_bias(
         flat = y.cpu()
         if indices:
             found = indexed(loss, flat, units, w)
-        else:
+        elif flat.ndim == 2 or units == 1 or not _broadcasts(loss):
             known_form = flat.movedim(1, -1) if flat.ndim > 2 else flat
             spread = known_form.numel() // units // len(y)
             every = None if w is None else w.repeat_interleave(spread)
@@ -160,6 +160,12 @@ def optimal_bias(
     if not bool(bias.isfinite().all()):
         raise InputError(f"the best bias under {_name(loss)} is not finite: {note}")
     return OptimalBias(bias=bias, terms=terms, note=note, high=high)
+
+
+def _broadcasts(loss: Any) -> bool:
+    """Whether weights of the loss's own lie along the last axis of dense outputs."""
+    own = (getattr(loss, name, None) for name in ("weight", "pos_weight"))
+    return any(isinstance(t, Tensor) and t.numel() > 1 for t in own)
 
 
 def _fits(y: Tensor, units: int) -> bool:
