@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,8 +49,7 @@ def test_a_dead_layer_is_revived_and_that_helps(plumbob):
     assert row.endswith("helps")
     status, out, _ = plumbob(f"{LINE} --remedies PB201 --format json -o table.json")
     assert (status, out) == (0, "")
-    with open("table.json", encoding="utf-8") as file:
-        table = json.load(file)
+    table = json.loads(Path("table.json").read_text(encoding="utf-8"))
     (found,) = table["rows"]
     assert found["verdict"] == "helps"
     assert found["loss"]["high"] < 0

@@ -21,7 +21,10 @@ def test_every_planted_fault_is_found(text):
 def test_the_table_holds_a_measured_row_for_each_remedy(text):
     assert f"{demo.SEEDS} paired seeds of {demo.STEPS} steps" in text
     for code in demo.PLANTED:
-        assert len(re.findall(rf"^{code} .* \[.*, .*\]", text, re.MULTILINE)) == 1
+        assert (
+            len(re.findall(rf"^{code} .* [+-]0\.\d+ ± 0\.\d+ ", text, re.MULTILINE))
+            == 1
+        )
     assert re.search(r"^all together .* helps$", text, re.MULTILINE)
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil, isfinite
@@ -28,7 +28,7 @@ _TRAINING = 1 << 20  # added to the seed: dropout must not repeat the draws of t
 Metric = Callable[[Any, Any], Any]
 Did = tuple[tuple[str, str], ...]
 # (model, optimiser, training batches, loss) -> (optimiser, acts and their sites)
-Change = Callable[[nn.Module, Any, Iterable[Any], Any], tuple[Any, Did]]
+Change = Callable[[nn.Module, Any, Feed, Any], tuple[Any, Did]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

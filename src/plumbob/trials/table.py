@@ -1,15 +1,15 @@
 """What a trial has found, as a table for people and as plain rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from math import isfinite
+from math import floor, isfinite, log10
 from statistics import fmean
 from textwrap import fill
 from typing import Any
 
 from plumbob.columns import columns
-from plumbob.trials.compare import Change, Comparison, compare
+from plumbob.trials.compare import SMALLEST, Change, Comparison, compare
 from plumbob.trials.record import Run
 from plumbob.trials.run import AS_IS
 
@@ -108,20 +108,22 @@ class Table:
     def _body(self) -> str:
         if not self.comparisons:
             return ""
-        head = ["", "did", "loss", self.metric or "", "steps to level", "verdict"]
+        head = ["", "loss", self.metric or "", "steps to level", "verdict"]
+        base = [run for run in self.of(AS_IS) if run.ended]
+        fine = _decimals(run.loss for run in base)
+        score = _decimals(run.metric for run in base if run.metric is not None)
         rows = [
             [
-                one.arm,
-                _did(one),
-                _say(one.loss),
-                _say(one.metric) if one.metric else "",
-                _say(one.steps, ".0f"),
+                _name(one),
+                _say(one.loss, fine),
+                _say(one.metric, score) if one.metric else "",
+                _say(one.steps, 0),
                 one.verdict + _asides(one, len(self.seeds)),
             ]
             for one in self.comparisons
         ]
         if not self.metric:
-            head, *rows = ([*row[:3], *row[4:]] for row in (head, *rows))
+            head, *rows = ([*row[:2], *row[3:]] for row in (head, *rows))
         return columns(head, rows)
 
     def _foot(self) -> list[str]:
@@ -132,11 +134,11 @@ class Table:
                 end = self.steps + self.every
                 level = f"a loss of {self.level:.4g} (never reached: {end} steps)"
             text = (
-                f"Changes are against the model as it is, with the Student interval of "
-                f"{1 - self.alpha / 2:.2%} over the seeds; in brackets after an act: "
-                f"sites per run. The level is {level}; steps are known to "
-                f"{self.every}. Where nothing differs, a verdict is wrong in at most "
-                f"{self.alpha:.0%} of cases: {count * self.alpha:.2g} of {count}."
+                f"Changes are against the model as it is, ± half the Student interval "
+                f"of {100 * (1 - self.alpha / 2):.4g} % over the seeds. The level is "
+                f"{level}; steps are known to {self.every}. Where nothing differs, a "
+                f"verdict is wrong in at most {100 * self.alpha:.4g} % of cases: "
+                f"{count * self.alpha:.2g} of {count}."
             )
             foot.append(fill(text, width=88))
         if self.by_hand:
@@ -147,20 +149,28 @@ class Table:
         return foot
 
 
-def _did(one: Comparison) -> str:
-    """Name the act, or count them where there are several, with the sites of a run."""
-    if not one.did:
-        return "-"
-    name = one.did[0][0] if len(one.did) == 1 else f"{len(one.did)} acts"
-    return f"{name} ({sum(sites for _, sites in one.did):.3g})"
+def _name(one: Comparison) -> str:
+    """Name an arm by its acts and the sites of a run, where these are known."""
+    sites = sum(count for _, count in one.did)
+    if len(one.did) != 1:
+        return one.arm + (f" ({sites:.3g} acts)" if one.did else "")
+    told = f"{one.arm.partition(' ')[0]} {one.did[0][0]}"
+    return told if sites == 1 else f"{told} ({sites:.3g} sites)"
 
 
-def _say(change: Change, form: str = ".3g") -> str:
+def _decimals(values: Iterable[float]) -> int:
+    """Return the decimals that show what counts as a difference."""
+    smallest = SMALLEST * abs(fmean([*values] or [0.0]))
+    return min(6, max(0, -floor(log10(smallest)))) if smallest else 4
+
+
+def _say(change: Change, decimals: int) -> str:
     if not isfinite(change.mean):
         return "-"
+    text = f"{change.mean:+.{decimals}f}"
     if not isfinite(change.low):
-        return f"{change.mean:+{form}}"
-    return f"{change.mean:+{form}} [{change.low:+{form}}, {change.high:+{form}}]"
+        return text
+    return f"{text} ± {(change.high - change.low) / 2:.{decimals}f}"
 
 
 def _asides(one: Comparison, seeds: int) -> str:

@@ -119,23 +119,41 @@ def apply(
         _belongs(findings, model)
     if not in_place:
         model, optimizer = _copied(model, optimizer)
-    inner = getattr(model, "_orig_mod", model)  # of torch.compile's wrapper
     report = findings if isinstance(findings, Report) else None
-    plan = _Plan(roots, report, inner, optimizer)
-    with _all_or_nothing(inner, optimizer) if in_place else nullcontext():
-        for finding in sorted(roots, key=plan.first):
-            left = plan.why_not(finding)
-            if left is None:
-                left = _follow(finding, inner, optimizer, raises=one)
-            if left is None:
-                plan.done(finding)
-            elif one:
-                raise InputError(_headline(finding, f"cannot be applied: {left}"))
+    with _all_or_nothing(model, optimizer) if in_place else nullcontext():
+        for finding, left in follow(roots, report, model, optimizer, raises=one):
             if tell:
                 tell(_headline(finding, left and f"left, {left}"))
                 for consequence in finding.consequences:
                     tell(_headline(consequence, f"left, {finding.code} explains it"))
     return model if optimizer is None else (model, optimizer)
+
+
+def follow(
+    findings: "Iterable[Finding]",
+    report: "Report | None",
+    model: "nn.Module",
+    optimizer: Any,
+    *,
+    raises: bool = False,
+) -> "Iterator[tuple[Finding, str | None]]":
+    """Follow remedies in place one by one; yield why one was left, None if it was not.
+
+    Raises:
+        InputError: `raises` is set and a remedy is not followed.
+    """
+    inner = getattr(model, "_orig_mod", model)  # of torch.compile's wrapper
+    roots = list(findings)
+    plan = _Plan(roots, report, inner, optimizer)
+    for finding in sorted(roots, key=plan.first):
+        left = plan.why_not(finding)
+        if left is None:
+            left = _follow(finding, inner, optimizer, raises=raises)
+        if left is None:
+            plan.done(finding)
+        elif raises:
+            raise InputError(_headline(finding, f"cannot be applied: {left}"))
+        yield finding, left
 
 
 def _headline(finding: "Finding", told: str | None) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from plumbob.report.report import Report
+    from plumbob.trials.feed import Feed
     from plumbob.trials.run import Change, Did, Plan
     from plumbob.types import Finding, Stage
 
@@ -42,34 +44,25 @@ def of_findings(
 ) -> "tuple[dict[str, Change], tuple[str, ...]]":
     """Return the arms of what check finds in the first seeds, and what is by hand."""
     from plumbob.trials.run import AS_IS, alone, start
-    from plumbob.verbs.check import check
 
     found: dict[str, Finding] = {}
-    codes = None if codes is None else tuple(codes)
+    checks = Checks(None if codes is None else tuple(codes), stage)
     for seed in range(seeds):
         tell(f"checking seed {seed + 1} of {seeds}")
         with alone(plan.dtype):
             ready = start(plan, seed)
-            report = check(
-                ready.model,
-                ready.train,
-                loss=ready.loss,
-                optimizer=ready.optimizer,
-                stage=stage,
-                select=codes,
-            )
-        for root in report.findings:
-            for finding in (root, *root.consequences):
-                known = found.get(finding.code)
-                if known is None or known.remedy.act is None:
-                    found[finding.code] = finding
+            report = checks.first(ready.model, ready.optimizer, ready.train, ready.loss)
+        for finding in _every(report):
+            known = found.get(finding.code)
+            if known is None or known.remedy.act is None:
+                found[finding.code] = finding
     found = dict(sorted(found.items()))
     does = [code for code, finding in found.items() if finding.remedy.act]
     arms: dict[str, Change] = {AS_IS: partial(_call, ())}
     for code in does:
-        arms[f"{code} {found[code].name}"] = partial(_follow, (code,), stage, 1)
+        arms[f"{code} {found[code].name}"] = partial(_one, checks, code)
     if len(does) > 1:
-        arms[ALL] = partial(_follow, tuple(does), stage, PASSES)
+        arms[ALL] = partial(_all, checks)
     by_hand = tuple(
         f"{code} {finding.name}: {finding.remedy.advice}"
         for code, finding in found.items()
@@ -78,11 +71,52 @@ def of_findings(
     return (arms if does else {}), by_hand
 
 
+class Checks:
+    """What check finds; all arms of one seed begin alike, so once for all of them."""
+
+    def __init__(
+        self, codes: tuple[str, ...] | None, stage: "Stage | str | None"
+    ) -> None:
+        self.codes, self.stage = codes, stage
+        self.known: dict[int, Report] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "known": {}}
+
+    def first(
+        self, model: "nn.Module", optimizer: Any, data: "Feed", loss: Any
+    ) -> "Report":
+        """Return the report on the model as it is, made once in a process."""
+        if data.seed not in self.known:
+            self.known[data.seed] = self.again(model, optimizer, data, loss)
+        return self.known[data.seed]
+
+    def again(
+        self, model: "nn.Module", optimizer: Any, data: "Feed", loss: Any
+    ) -> "Report":
+        """Return the report on the model as it is now."""
+        from plumbob.verbs.check import check
+
+        return check(
+            model,
+            data,
+            loss=loss,
+            optimizer=optimizer,
+            stage=self.stage,
+            select=self.codes,
+        )
+
+
+def _every(report: "Report") -> "list[Finding]":
+    """Return all findings, also those that others explain."""
+    return [f for root in report.findings for f in (root, *root.consequences)]
+
+
 def _call(
     changes: tuple[Callable[..., Any], ...],
     model: "nn.Module",
     optimizer: Any,
-    data: Iterable[Any],
+    data: "Feed",
     loss: Any,
 ) -> "tuple[Any, Did]":
     """Change the model by the user's own functions."""
@@ -92,34 +126,45 @@ def _call(
     return optimizer, ()
 
 
-def _follow(
-    codes: tuple[str, ...],
-    stage: "Stage | str | None",
-    passes: int,
+def _one(
+    checks: Checks,
+    code: str,
     model: "nn.Module",
     optimizer: Any,
-    data: Iterable[Any],
+    data: "Feed",
     loss: Any,
 ) -> "tuple[Any, Did]":
-    """Do what the findings of these codes advise, and check again."""
-    from plumbob.verbs.apply import apply
-    from plumbob.verbs.check import check
+    """Do what the findings of one code advise."""
+    report = checks.first(model, optimizer, data, loss)
+    chosen = [finding for finding in _every(report) if finding.code == code]
+    return optimizer, _follow(chosen, report, model, optimizer)
 
-    did: list[tuple[str, str]] = []
-    for _ in range(passes):
-        report = check(
-            model, data, loss=loss, optimizer=optimizer, stage=stage, select=codes
-        )
-        told: list[str] = []
-        model, optimizer = apply(
-            report, model, optimizer=optimizer, in_place=True, tell=told.append
-        )
-        done = [
-            (str(f.remedy.act), f.site or "")
-            for f in report.findings
-            if f"{f.code} {f.site or '(model)'}: {f.remedy.act}" in told
-        ]
+
+def _all(
+    checks: Checks, model: "nn.Module", optimizer: Any, data: "Feed", loss: Any
+) -> "tuple[Any, Did]":
+    """Do what all findings advise, and check again until nothing can be followed."""
+    did: Did = ()
+    report = checks.first(model, optimizer, data, loss)
+    for _ in range(PASSES):
+        done = _follow(report.findings, report, model, optimizer)
         if not done:
             break
         did += done
+        report = checks.again(model, optimizer, data, loss)
     return optimizer, tuple(dict.fromkeys(did))
+
+
+def _follow(
+    findings: "Iterable[Finding]",
+    report: "Report",
+    model: "nn.Module",
+    optimizer: Any,
+) -> "Did":
+    from plumbob.verbs.apply import follow
+
+    return tuple(
+        (str(finding.remedy.act), finding.site or "")
+        for finding, left in follow(findings, report, model, optimizer)
+        if left is None
+    )

@@ -28,7 +28,8 @@ That a remedy does nothing, beside worse faults or at all, is worth knowing too.
 
 Now your own net:
   plumbob check net.py:build --data net.py:loader --loss net.py:loss
-  plumbob trial net.py:build --data net.py:loader --loss net.py:loss --optimizer net.py:optimizer\
+  plumbob trial net.py:build --data net.py:loader --loss net.py:loss \\
+          --optimizer net.py:optimizer\
 """
 
 
