@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
     "hardtanh": functional.hardtanh,
     "sigmoid": torch.sigmoid,
+    "log_sigmoid": functional.logsigmoid,
     "hardsigmoid": functional.hardsigmoid,
     "softplus": functional.softplus,
     "softsign": functional.softsign,

@@ -1,48 +1,26 @@
 """He's (Kaiming's) scheme with the gain of whatever activation follows."""
 
-from collections.abc import Callable, Mapping
-from math import pi, sqrt
+from functools import cache
+from math import sqrt
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
 
 from plumbob.survey.layers import Layer
+from plumbob.survey.normal import ACTIVATIONS, Phi
 
-BENT_AT_ZERO = {"relu", "leaky_relu", "prelu", "rrelu"}  # phi(x) = max(x, slope x)
-SMOOTH: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "celu": functional.celu,
-    "elu": functional.elu,
-    "gelu": functional.gelu,
-    "hardsigmoid": functional.hardsigmoid,
-    "hardswish": functional.hardswish,
-    "hardtanh": functional.hardtanh,
-    "log_sigmoid": functional.logsigmoid,
-    "mish": functional.mish,
-    "relu6": functional.relu6,
-    "selu": functional.selu,
-    "sigmoid": torch.sigmoid,
-    "silu": functional.silu,
-    "softplus": functional.softplus,
-    "softsign": functional.softsign,
-    "tanh": torch.tanh,
-}
+LEAKY = {"leaky_relu", "prelu", "rrelu"}
 
 
-def second_moment(phi: Callable[[Tensor], Tensor], q: float) -> float:
-    """Return E[phi(z)^2] for z ~ N(0, q), to 1e-6."""
-    u: Float[Tensor, " grid"] = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
-    density = torch.exp(-u.square() / 2) / sqrt(2 * pi)
-    return float(torch.trapezoid(phi(sqrt(q) * u).square() * density, u))
+@cache
+def _moments(activation: str) -> tuple[float, float, float]:
+    return Phi(activation).moments(1.0)
 
 
 def gain(activation: str, slope: float = 0.01) -> float:
     """Return 1 / sqrt(E[phi(z)^2]) for z ~ N(0, 1): what keeps the second moment.
 
-    Closed form for ReLU and its leaky kin, of which `slope` is the slope below 0;
-    quadrature for the rest; 1 where the activation is not known to act on each
-    number alone.
+    `slope` is that of a leaky ReLU below 0. It is 1 where the activation is not known
+    to act on each number alone.
 
     Example:
         >>> [round(gain(name), 4) for name in ("relu", "tanh", "selu", "gelu")]
@@ -50,11 +28,9 @@ def gain(activation: str, slope: float = 0.01) -> float:
         >>> round(gain("leaky_relu", 0.2), 4)
         1.3868
     """
-    if activation in BENT_AT_ZERO:
-        below = 0.0 if activation == "relu" else slope
-        return sqrt(2 / (1 + below**2))
-    phi = SMOOTH.get(activation)
-    return 1 / sqrt(second_moment(phi, 1.0)) if phi else 1.0
+    if activation in LEAKY:
+        return sqrt(2 / (1 + slope**2))
+    return 1 / sqrt(_moments(activation)[0]) if activation in ACTIVATIONS else 1.0
 
 
 def drift(activation: str) -> float:
@@ -67,11 +43,10 @@ def drift(activation: str) -> float:
         >>> [round(drift(name), 2) for name in ("relu", "tanh", "gelu", "silu")]
         [1.0, 0.46, 1.14, 1.17]
     """
-    phi = SMOOTH.get(activation)
-    if phi is None:
+    if activation not in ACTIVATIONS:
         return 1.0
-    low, here, high = (second_moment(phi, q) for q in (0.99, 1.0, 1.01))
-    return (high - low) / 0.02 / here
+    square, _, steep = _moments(activation)
+    return steep / square
 
 
 def he(
