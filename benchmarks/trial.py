@@ -55,6 +55,16 @@ def leaning(nets):
     print(f"wrong ones: {calls} comparisons, {said(wrong)}")
 
 
+def twice(name):
+    """Say whether two processes give the table that one gives."""
+    case = LEANING[name]
+    given = case.settings() | {"steps": LEANING_STEPS, "remedies": [case.code]}
+    one, two = (plumbob.trial(**given, processes=count) for count in (1, 2))
+    assert two.to_dict() == one.to_dict()
+    assert str(two) == str(one)
+    print(f"{name}: two processes give the table of one, number for number")
+
+
 def said(verdicts):
     return ", ".join(f"{count} {word}" for word, count in verdicts.most_common())
 
@@ -108,6 +118,7 @@ def main():
     quick = "--quick" in sys.argv
     began = time.monotonic()
     leaning(list(LEANING)[: 2 if quick else None])
+    twice("MLP tanh, saturated")
     print(f"{time.monotonic() - began:.0f} s\n", flush=True)
     healthy(*((4, 1) if quick else (NULL, IDLE)))
     print(f"{time.monotonic() - began:.0f} s")

@@ -9,7 +9,7 @@ from scipy.stats import binom
 import plumbob
 from tried import HEALTHY, LEANING, healthy, null
 
-SMALL = {"steps": 60, "seeds": 3}
+SMALL = {"steps": 40, "seeds": 3}
 FAST = ("MLP tanh, saturated", "MLP, first layer forgotten")
 REPEATS, ALPHA = 10, 0.05
 
@@ -43,7 +43,7 @@ def test_claims_on_healthy_nets_are_false_no_more_often_than_chosen():
     for name in nets:
         for number in range(REPEATS):
             given = healthy(name, number)
-            given |= {"data": partial(whole, given["data"]), "steps": 20}
+            given |= {"data": partial(whole, given["data"]), "steps": 6}
             (one,) = plumbob.trial(
                 **given, alpha=ALPHA, remedies=null(name, number)
             ).comparisons
@@ -56,7 +56,7 @@ def test_claims_on_healthy_nets_are_false_no_more_often_than_chosen():
 
 def test_two_processes_mend_a_leaning_net_as_one_does():
     case = LEANING[FAST[1]]
-    given = settings(case) | {"steps": 4, "seeds": 2, "remedies": [case.code]}
+    given = settings(case) | {"steps": 4, "seeds": 1, "remedies": [case.code]}
     one, two = (plumbob.trial(**given, processes=count) for count in (1, 2))
     assert one.comparisons[0].did == (("add-parameters", 1.0),)
     assert two.to_dict() == one.to_dict()
