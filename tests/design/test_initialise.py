@@ -328,3 +328,69 @@ def test_nothing_to_set_to_zero_and_lazy_layers_are_refused():
         initialise_(Own(3, 3), scheme="zero-last")
     with pytest.raises(InputError, match="no shape yet"):
         initialise_(nn.Sequential(nn.LazyLinear(3)))
+
+
+class Adapted(nn.Module):
+    def __init__(self, base, rank=2):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.A = nn.Parameter(torch.randn(rank, base.in_features))
+        self.B = nn.Parameter(torch.randn(base.out_features, rank))
+
+    def forward(self, x):
+        return self.base(x) + x @ self.A.T @ self.B.T
+
+
+@pytest.mark.parametrize("scheme", ["auto", "zero-last"])
+def test_an_adapter_beside_a_frozen_map_starts_at_nothing(scheme):
+    model = nn.Sequential(
+        Adapted(nn.Linear(8, 16)), nn.ReLU(), Adapted(nn.Linear(16, 3))
+    )
+    x = torch.randn(32, 8, generator=seeded())
+    done = rows(initialise_(model, x, scheme=scheme))
+    assert "adapted" in done["0.B"].why
+    assert not model[0].B.any()
+    assert sd(model[0].A) == pytest.approx(8**-0.5, rel=0.5)
+    base = nn.Sequential(model[0].base, nn.ReLU(), model[2].base)
+    assert torch.equal(model(x), base(x))
+
+
+class Mirror(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(10, 4)
+
+    def forward(self, x):
+        return torch.relu(self.map(x)) @ self.map.weight
+
+
+def test_a_map_that_is_hidden_and_output_at_once_is_not_shrunk():
+    x = torch.randn(256, 10, generator=seeded())
+    model = Mirror()
+    initialise_(model, x, targets=x, loss=nn.MSELoss())
+    assert sd(model.map.weight) > 0.2
+
+
+def test_dropout_does_not_make_the_prior_depend_on_torchs_seed():
+    x, y = rare(0.3)
+    found = []
+    for seed in (1, 2):
+        model = nn.Sequential(nn.Linear(16, 8), nn.Dropout(), nn.Linear(8, 1))
+        torch.manual_seed(seed)
+        initialise_(model, x, targets=y, loss=nn.BCEWithLogitsLoss())
+        found.append(model[2].bias.item())
+    assert found[0] == found[1]
+
+
+def test_parameters_of_computed_weights_are_told_as_such():
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    done = rows(initialise_(nn.Sequential(normed, nn.ReLU(), nn.Linear(3, 2))))
+    for name in ("0.bias", "0.parametrizations.weight.original0"):
+        assert "computed from other parameters" in done[name].why
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_script_module_is_refused():
+    model = torch.jit.script(nn.Sequential(nn.Linear(4, 3)))
+    with pytest.raises(InputError, match=r"before torch\.jit\.script"):
+        initialise_(model)

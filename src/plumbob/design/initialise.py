@@ -18,6 +18,7 @@ from plumbob.survey.following import look
 from plumbob.survey.graph import NORMS
 from plumbob.survey.guard import or_as_before, same_random
 from plumbob.survey.layers import Layer, layers
+from plumbob.survey.modules import computed
 from plumbob.survey.output import output_facts
 from plumbob.survey.probe import probe
 from plumbob.types import Site
@@ -122,6 +123,7 @@ def initialise_(
     if scheme == "lsuv" and data is None:
         raise InputError("expected data for the scheme 'lsuv', got none; pass data=")
     with same_random(), or_as_before(model):
+        torch.manual_seed(seed)  # of dropout and of a loader that shuffles
         every: list[Batch] = []
         if data is not None:
             feed = batches(model, data, targets=targets, loss=loss, limit=limit)
@@ -163,9 +165,10 @@ class _Work:
             said = init.forget_gate_(model)
             self.add({of_bias[b]: t for b, t in said.items() if b in of_bias})
         held = {name for site in sites for name in (site.weight, site.bias)}
+        made = computed(model)
         for name, parameter in model.named_parameters():
             if name not in held:
-                self._leave(name, _why_not(parameter))
+                self._leave(name, _why_not(name, parameter, made))
 
     def add(self, said: Mapping[str, str]) -> None:
         """Add to what was done, by the site's name."""
@@ -264,7 +267,10 @@ def _overlap(a: Layer, b: Layer) -> bool:
     return low < end and start < high
 
 
-def _why_not(parameter: nn.Parameter) -> str:
+def _why_not(name: str, parameter: nn.Parameter, made: Mapping[str, str]) -> str:
     if not parameter.requires_grad:
         return "frozen (requires_grad=False)"
+    for path, why in made.items():
+        if name.startswith(f"{path}."):
+            return f"{path}: {why}"
     return "in no affine map that is known, or not used on these data"

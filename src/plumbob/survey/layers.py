@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from plumbob.errors import InputError
 from plumbob.types import Site
 
 MAPS = {"linear", "conv", "conv-transpose", "recurrent", "embedding"}
@@ -110,7 +111,15 @@ def layers(
 
     Left out are norms, and weights that are computed (weight norm, LoRA), quantised,
     on the meta device, of a tensor subclass, or of an unknown layout.
+
+    Raises:
+        InputError: the model is a ScriptModule, whose modules cannot be told apart.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"expected a model of Python modules, got a {type(model).__name__}, whose "
+            "modules cannot be told apart; do this before torch.jit.script"
+        )
     parameters = dict(model.named_parameters(remove_duplicate=False))
     found: dict[str, Layer] = {}
     unseen: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """The scheme for a site, by what follows it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from math import sqrt
@@ -36,12 +36,16 @@ class Chooser:
         self.head = 0.0 if self.zero else head
         outputs = [s for s in facts.sites if s.is_output and s.kind != "norm"]
         scored |= any("loss" in name for name in facts.bends)
-        plain = len(outputs) == 1 and not outputs[0].ends_residual
+        plain = len(outputs) == 1 and not (
+            outputs[0].ends_residual or outputs[0].name in outputs[0].fed_by
+        )
         self.output = outputs[0].name if (scored or self.zero) and plain else None
+        self.adapters = {s.name for s in facts.sites if _adapts(s, facts.sites)}
         ends = [s for s in facts.sites if s.ends_residual]
+        ends = [s for s in ends if s.name not in self.adapters]
         self.ends = [s.name for s in ends if not s.norm]
         self.normed_ends = [s.name for s in ends if s.norm]
-        if self.zero and not (ends or self.output):
+        if self.zero and not (ends or self.output or self.adapters):
             raise InputError(
                 "expected residual branches or one output map for the scheme "
                 "'zero-last', found neither; give data to trace the model with"
@@ -93,6 +97,8 @@ class Chooser:
             return partial(init.xavier, parts=parts), "query, key or value"
         if site.norm:
             return linear, f"a {site.norm} follows and undoes any scale"
+        if site.name in self.adapters:
+            return init.zero_last, "added to a frozen map: nothing is adapted at first"
         if site.ends_residual and self.zero:
             return init.zero_last, "ends a residual branch: the identity at first"
         if site.ends_residual:
@@ -138,6 +144,16 @@ class Chooser:
         if self.short_tables:
             return _short, "rows of length 1: alike in a sum of tables, and as scores"
         return partial(init.normal, sd=1.0), "what reads it expects E[x^2] = 1"
+
+
+def _adapts(site: Site, sites: Iterable[Site]) -> bool:
+    """Say whether a map's result is added to that of a frozen one, as LoRA's is."""
+    return (site.ends_residual and site.trainable and site.norm is None) and any(
+        s.kind != "norm"
+        and not s.trainable
+        and (s.out, s.feeds) == (site.out, site.feeds)
+        for s in sites
+    )
 
 
 def _short(layer: Layer, *, generator: torch.Generator) -> str:
