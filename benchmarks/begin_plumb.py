@@ -132,7 +132,7 @@ def tried(name, rate):
         optimizer=partial(torch.optim.AdamW, lr=rate, weight_decay=DECAY),
         steps=STEPS,
         seeds=SEEDS,
-        remedies=steps if rate == SHOWN else {"all together": partial(in_turn, steps)},
+        remedies=steps if rate == SHOWN else {"begin plumb": partial(in_turn, steps)},
         valid=loader(targets, VALID, shuffle=False),
     )
 

@@ -55,14 +55,14 @@ def demo(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build()
-    report = check(
-        model,
-        loader(),
-        loss=log_loss(),
-        optimizer=optimizer(model),
-        stage="init",
-        progress=progress,
-    )
+        report = check(
+            model,
+            loader(),
+            loss=log_loss(),
+            optimizer=optimizer(model),
+            stage="init",
+            progress=progress,
+        )
     echo(str(report))
     found = {f.code for root in report.findings for f in (root, *root.consequences)}
     missed = PLANTED.keys() - found
