@@ -311,6 +311,13 @@ def test_models_without_settled_parameters():
         groups(nn.Sequential(nn.LazyLinear(3)), **RATES)
 
 
+def test_a_compiled_model_is_split_by_its_own_names():
+    data = [(torch.randn(8, 4), torch.zeros(8))]
+    split = groups(torch.compile(mlp()), **RATES, data=data, freeze="0")
+    assert split.frozen == ("0.weight", "0.bias")
+    assert "graph" in split.how
+
+
 def test_the_table():
     split = plumbob.design.groups(mlp(), **RATES, freeze="4")
     assert str(split).splitlines() == [line.replace("|", "") for line in TABLE]

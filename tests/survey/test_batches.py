@@ -114,3 +114,7 @@ def broken():
 def test_what_cannot_be_fed(data, options, says):
     with pytest.raises(InputError, match=says):
         list(batches(NET, data, **options))
+
+
+def test_data_parallel_takes_what_its_module_takes():
+    assert one(nn.DataParallel(NET), (X, Y)).targets is Y

@@ -74,6 +74,7 @@ def groups(
         Goodfellow, Bengio and Courville (2016), Deep Learning, section 7.1 (biases).
         Clark, Luong, Le and Manning (2020), ELECTRA, appendix (layer-wise decay).
     """
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
     parameters = dict(model.named_parameters())
     _check(model, parameters, lr, weight_decay, bias_lr, layer_decay)
     names = {id(p): name for name, p in parameters.items()}

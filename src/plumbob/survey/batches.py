@@ -225,8 +225,9 @@ class _Takes:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.tried: bool | None = None
+        wraps = isinstance(model, nn.DataParallel)  # its own forward takes anything
         try:
-            signature = inspect.signature(model.forward)
+            signature = inspect.signature((model.module if wraps else model).forward)
         except ValueError:  # a scripted forward has none
             signature = inspect.signature(_anything)
         parameters = signature.parameters.values()
