@@ -7,7 +7,8 @@ comparisons are independent; the share of those that are claimed to help has an 
 binomial interval. Then acts that keep the function, and what check itself offers. The
 nets, the settings and when they were chosen: tests/tried.py.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/trial.py [--quick]; ten minutes, or one.
+Run: OMP_NUM_THREADS=1 python benchmarks/trial.py [--quick]; a quarter of an hour,
+or two minutes.
 """
 
 import sys
