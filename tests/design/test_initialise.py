@@ -394,3 +394,18 @@ def test_a_script_module_is_refused():
     model = torch.jit.script(nn.Sequential(nn.Linear(4, 3)))
     with pytest.raises(InputError, match=r"before torch\.jit\.script"):
         initialise_(model)
+
+
+def test_data_that_the_model_cannot_take_are_refused():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    before = state(model)
+    with pytest.raises(InputError, match=r"failed on .*float32\[5, 7\]"):
+        initialise_(model, torch.randn(5, 7))
+    assert same(before, state(model))
+
+
+def test_any_whole_number_is_a_seed():
+    models = [nn.Linear(4, 3) for _ in range(2)]
+    for model in models:
+        initialise_(model, seed=2**70)
+    assert torch.equal(models[0].weight, models[1].weight)

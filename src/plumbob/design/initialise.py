@@ -123,12 +123,14 @@ def initialise_(
     if scheme == "lsuv" and data is None:
         raise InputError("expected data for the scheme 'lsuv', got none; pass data=")
     with same_random(), or_as_before(model):
-        torch.manual_seed(seed)  # of dropout and of a loader that shuffles
+        torch.manual_seed(_number(f"{seed}"))  # of dropout, of a loader that shuffles
         every: list[Batch] = []
         if data is not None:
             feed = batches(model, data, targets=targets, loss=loss, limit=limit)
             every = list(feed)
         facts = look(model, every)
+        if every and facts.note:  # not traced: can it be run at all?
+            probe(model, every[:1], facts.sites, gradients=False)
         choose = Chooser(facts, scheme, head, loss is not None)
         work = _Work(model, facts.sites, choose, seed)
         if scheme == "lsuv":
@@ -255,8 +257,12 @@ class _Work:
 
     def _generator(self, layer: Layer) -> torch.Generator:
         text = f"{self.seed} {layer.site.weight} {layer.site.rows}"
-        number = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
-        return torch.Generator().manual_seed(number >> 1)
+        return torch.Generator().manual_seed(_number(text))
+
+
+def _number(text: str) -> int:
+    """Return a seed that torch takes, other for every text."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _overlap(a: Layer, b: Layer) -> bool:

@@ -102,3 +102,11 @@ def test_what_is_refused():
         chrono_(nn.LSTM(2, 2), longest=2)
     with pytest.raises(InputError, match="got RNN without one"):
         forget_gate_(nn.RNN(2, 2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_refused(value):
+    lstm = nn.LSTM(2, 3)
+    with pytest.raises(InputError, match="finite value"):
+        forget_gate_(lstm, value=value)
+    assert lstm.bias_ih_l0.isfinite().all()

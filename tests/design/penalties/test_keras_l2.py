@@ -31,5 +31,7 @@ def test_what_is_refused():
             keras_l2(0.1, given)
     with pytest.raises(InputError, match="got LBFGS, which has none"):
         keras_l2(0.1, optim.LBFGS)
+    with pytest.raises(InputError, match="got Muon, which subtracts"):
+        keras_l2(0.1, optim.Muon)
     coupled = optim.RAdam(model.parameters())
     assert keras_l2(0.25, coupled) == pytest.approx(0.5)

@@ -1,6 +1,7 @@
 """How long a recurrent network remembers at the start: the bias of its forget gate."""
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def forget_gate_(model: nn.Module, *, value: float = 1.0) -> Done:
         What was done, by the name of the bias.
 
     Raises:
-        InputError: there is no such layer.
+        InputError: the value is not finite, or there is no such layer.
 
     Example:
         >>> lstm = nn.LSTM(3, 2)
@@ -48,6 +49,8 @@ def forget_gate_(model: nn.Module, *, value: float = 1.0) -> Done:
         Jozefowicz, W. Zaremba and I. Sutskever (2015), An empirical exploration of
         recurrent network architectures, section 2.2.
     """
+    if not isfinite(value):
+        raise InputError(f"expected a finite value for the bias, got {value}")
     done = Done()
     kept = float(torch.sigmoid(torch.tensor(value)))
     with or_as_before(model), torch.no_grad():

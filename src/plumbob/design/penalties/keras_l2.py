@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn, optim
 
 from plumbob.errors import InputError
@@ -32,7 +33,7 @@ def keras_l2(factor: float, optimizer: Any = optim.SGD) -> float:
     """
     name = getattr(optimizer, "__name__", type(optimizer).__name__)
     if isinstance(optimizer, type):
-        optimizer = optimizer([nn.Parameter()], lr=1.0)
+        optimizer = optimizer([nn.Parameter(torch.zeros(1, 1))], lr=1.0)
     groups = optimizer.param_groups
     if any("weight_decay" not in group for group in groups):
         raise InputError(
