@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from plumbob.design.init.mean_field import MeanField as MeanField
     from plumbob.design.init.mean_field import mean_field as mean_field
     from plumbob.design.initialise import initialise_ as initialise_
-    from plumbob.design.output import OptimalBias as OptimalBias
-    from plumbob.design.output import optimal_bias as optimal_bias
-    from plumbob.design.output import output_bias_ as output_bias_
+    from plumbob.design.optimum import OptimalBias as OptimalBias
+    from plumbob.design.optimum import optimal_bias as optimal_bias
+    from plumbob.design.output_bias import output_bias_ as output_bias_
     from plumbob.design.parameter_groups import groups as groups
     from plumbob.design.penalties.augmented_norm import AugmentedNorm as AugmentedNorm
     from plumbob.design.penalties.effective_bias_decay import (
@@ -38,7 +38,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "plumbob.design.penalties.effective_bias_decay": ("EffectiveBiasDecay",),
     "plumbob.design.penalties.keras_l2": ("keras_l2",),
     "plumbob.design.initialise": ("initialise_",),
-    "plumbob.design.output": ("OptimalBias", "optimal_bias", "output_bias_"),
+    "plumbob.design.optimum": ("OptimalBias", "optimal_bias"),
+    "plumbob.design.output_bias": ("output_bias_",),
     "plumbob.design.parameter_groups": ("groups",),
     "plumbob.design.prior.value": ("value_bias",),
 }

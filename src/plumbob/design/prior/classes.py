@@ -12,7 +12,9 @@ from torch import Tensor
 from plumbob.errors import InputError
 
 
-def shares(y: Any, classes: int, weight: Any = None) -> Float[Tensor, " classes"]:
+def shares(
+    y: Any, classes: int, weight: Any = None, *, absent: float = 0.5
+) -> Float[Tensor, " classes"]:
     """Return the shares of class indices; an absent class counts 1/2 (Jeffreys).
 
     Raises:
@@ -27,7 +29,7 @@ def shares(y: Any, classes: int, weight: Any = None) -> Float[Tensor, " classes"
         )
     w = torch.ones(len(y)) if weight is None else torch.as_tensor(weight).flatten()
     counts = torch.bincount(y, weights=w.double(), minlength=classes)
-    counts = torch.where(counts == 0, 0.5, counts)
+    counts = torch.where(counts == 0, absent, counts)
     return counts / counts.sum()
 
 
@@ -55,5 +57,5 @@ def log_shares(
     pi = torch.as_tensor(pi, dtype=torch.float64)
     soft = (1 - smoothing) * pi + smoothing / len(pi)
     raw = soft.log() + torch.as_tensor(weight, dtype=torch.float64).log()
-    raw = temperature * (raw - adjustment * pi.log())
+    raw = temperature * (raw - torch.xlogy(adjustment, pi))
     return raw - raw.mean()

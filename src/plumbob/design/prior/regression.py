@@ -1,9 +1,12 @@
 """The best constant of a head that predicts a number."""
 
+from math import ceil, floor
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_FEW = 10_000  # samples for a first guess
 
 
 def _values(y: Any, weight: Any) -> tuple[Tensor, Tensor]:
@@ -23,37 +26,52 @@ def quantile(y: Any, level: float = 0.5, weight: Any = None) -> tuple[Tensor, Te
 
     It is a point unless the weight at or below some value is exactly `level` of all.
     """
+    edge = 1e-12
+    y = torch.as_tensor(y, dtype=torch.float64)
+    top = len(y) - 1
+    if weight is None:  # no sort, which takes ten times as long
+        first = max(0, ceil((level - edge) * len(y)) - 1)
+        last = min(top, floor((level + edge) * len(y)))
+        return y.kthvalue(first + 1, 0)[0], y.kthvalue(last + 1, 0)[0]
     y, w = _values(y, weight)
     y, order = y.sort(0)
     below = w.gather(0, order).cumsum(0) / w.sum(0)
-    edge = 1e-12
-    first = (below < level - edge).sum(0, keepdim=True)
-    last = (below <= level + edge).sum(0, keepdim=True)
-    top = len(y) - 1
-    low, high = (y.gather(0, i.clamp_max(top))[0] for i in (first, last))
-    return low, high
+    low = (below < level - edge).sum(0, keepdim=True).clamp_max(top)
+    high = (below <= level + edge).sum(0, keepdim=True).clamp_max(top)
+    return y.gather(0, low)[0], y.gather(0, high)[0]
 
 
 def huber(y: Any, delta: float = 1.0, weight: Any = None) -> tuple[Tensor, Tensor]:
-    """Return the interval of roots of sum w clip(y - b, -delta, delta), by bisection.
+    """Return the interval of roots of sum w clip(y - b, -delta, delta).
 
     Nearly always a point. torch's SmoothL1Loss has delta = beta.
     """
     y, w = _values(y, weight)
+    few = max(1, len(y) // _FEW)
+    start = mean(y, w)
+    if few > 1:  # near the root of all
+        start = _huber_root(y[::few], w[::few], delta, start, side=0)
+    low = _huber_root(y, w, delta, start, side=1)
+    return low, _huber_root(y, w, delta, low, side=-1)
 
-    def pull(b: Tensor) -> Tensor:
-        return (w * (y - b).clamp(-delta, delta)).sum(0)
 
-    fine = 1e-13 * delta * w.sum(0)
-    ends: list[Tensor] = []
-    for bound in (fine, -fine):
-        low, high = y.amin(0), y.amax(0)
-        for _ in range(100):
-            middle = (low + high) / 2
-            up = pull(middle) > bound
-            low, high = torch.where(up, middle, low), torch.where(up, high, middle)
-        ends.append((low + high) / 2)
-    return ends[0], ends[1]
+def _huber_root(y: Tensor, w: Tensor, delta: float, b: Tensor, *, side: int) -> Tensor:
+    """Return an end of the roots: Newton's method, bisection where it leaves them."""
+    bound = side * 1e-13 * delta * w.sum(0)
+    low, high = y.amin(0), y.amax(0)
+    for _ in range(100):
+        far = y - b
+        inside = (w * (far.abs() <= delta)).sum(0)
+        pull = (w * far.clamp_(-delta, delta)).sum(0) - bound
+        low, high = torch.where(pull > 0, b, low), torch.where(pull > 0, high, b)
+        step = b + pull / inside
+        new = torch.where((low < step) & (step < high), step, (low + high) / 2)
+        still = (pull / inside).abs() <= 1e-14 * b.abs().clamp_min(delta)
+        new = torch.where(still, b, new)
+        if bool(((new - b).abs() <= 1e-14 * b.abs().clamp_min(delta)).all()):
+            break
+        b = new
+    return b
 
 
 def expectile(y: Any, level: float, weight: Any = None) -> Tensor:
