@@ -139,7 +139,7 @@ def _bce(loss: Any, aim: Aim) -> Formula | None:
     if pos_weight is not None:
         moved = prior.sampling.pos_weight(pos_weight.detach().cpu().reshape(-1))
         found.terms["log pos_weight"] = moved
-    return found
+    return found._replace(note=found.note + _before(loss))
 
 
 def _multilabel(loss: Any, aim: Aim) -> Formula:
@@ -167,22 +167,14 @@ def _rates(y: Tensor, weight: Tensor | None) -> Formula:
 
 def _cross_entropy(loss: Any, aim: Aim) -> Formula:
     smoothing = float(getattr(loss, "label_smoothing", 0.0))
-    if aim.classes:
-        y, weight = _kept(loss, aim)
-        half = 0.0 if smoothing else 0.5
-        shares = prior.classes.shares(y, aim.units, weight, absent=half)
-    else:
-        y, weight = aim.rows()
-        shares = _probabilities(y, weight, smoothing)
-    absent = shares.new_zeros(aim.units, dtype=torch.bool)
-    if not smoothing:
-        seen = torch.bincount(y, minlength=aim.units) if aim.classes else y.sum(0)
-        absent = seen == 0
-    w = _class_weight(loss, aim.units)
-    if w is not None and bool((w == 0).any()):
-        absent, shares = absent | (w == 0), torch.where(w == 0, 0.5 / len(y), shares)
+    totals, w = _totals(loss, aim), _class_weight(loss, aim.units)
+    absent = totals == 0 if not smoothing else torch.zeros_like(totals).bool()
+    if w is not None:
+        absent = absent | (w == 0)
         w = torch.where(w == 0, w[w > 0].min(), w)
-    plain = shares.clamp_min(0.5 / len(y)) if smoothing else shares
+    totals = torch.where(absent, 0.5, totals)
+    shares = totals / totals.sum()
+    plain = torch.where(shares == 0, 0.5 / totals.sum(), shares)
     terms = {"log shares": prior.classes.log_shares(plain)}
     if smoothing:
         soft = prior.classes.log_shares(shares, smoothing=smoothing)
@@ -194,22 +186,30 @@ def _cross_entropy(loss: Any, aim: Aim) -> Formula:
     return Formula(terms, f"shares {_say(shares)}, centred{tail}{_before(loss)}")
 
 
-def _probabilities(y: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+def _totals(loss: Any, aim: Aim) -> Tensor:
+    """Return how often each class occurs, weighted."""
+    y, weight = _kept(loss, aim) if aim.classes else aim.rows()
+    if not aim.classes:
+        return _probabilities(y, weight) * len(y)
+    count = len(y) if weight is None else weight.sum()
+    return prior.classes.shares(y, aim.units, weight, absent=0.0) * count
+
+
+def _probabilities(y: Tensor, weight: Tensor | None) -> Tensor:
     if float(y.min()) < 0 or not y.any():
         raise InputError(
             f"expected probabilities of the classes, got numbers from "
             f"{float(y.min()):g} to {float(y.max()):g} in {list(y.shape)}; for class "
             "numbers pass whole numbers (dtype long)"
         )
-    share = prior.regression.mean(y, weight)
-    if not smoothing:
-        share = torch.where(share == 0, 0.5 / len(y), share)
-    return share / share.sum()
+    return prior.regression.mean(y, weight)
 
 
 def _divergence(loss: nn.KLDivLoss, aim: Aim) -> Formula:
     y, weight = aim.rows()
-    share = _probabilities(y.exp() if loss.log_target else y, weight, 0.0)
+    share = _probabilities(y.exp() if loss.log_target else y, weight)
+    share = torch.where(share == 0, 0.5 / len(y), share)
+    share = share / share.sum()
     terms = {"log shares": prior.classes.log_shares(share)}
     return Formula(terms, f"shares {_say(share)}, centred{_before(loss)}")
 
@@ -263,7 +263,7 @@ def _huber(loss: Any, aim: Aim) -> Formula:
         return _median(loss, aim)
     y, weight = aim.rows()
     low, high = prior.regression.huber(y, delta, weight)
-    return Formula({"Huber's mean": (low + high) / 2}, f"delta {delta:g}")
+    return Formula({"Huber's mean": (low + high) / 2}, f"delta {delta:g}", high)
 
 
 def _poisson(loss: nn.PoissonNLLLoss, aim: Aim) -> Formula:
