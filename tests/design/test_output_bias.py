@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import BertConfig, BertForMaskedLM
@@ -224,6 +225,38 @@ def test_dense_labels_of_a_convolution():
     expected = (counts / counts.sum()).log()
     expected -= expected.mean()
     assert torch.allclose(head.bias.double(), expected, atol=1e-6)
+
+
+def test_a_map_of_one_unit_without_its_axis():
+    head, x = nn.Conv2d(2, 1, 1), torch.randn(20, 2, 4, 5, generator=G)
+    y = (torch.rand(20, 4, 5, generator=G) < 0.1).float()
+    model, loss = nn.Sequential(head, nn.Flatten(1, 2)), nn.BCEWithLogitsLoss()
+    found = design.output_bias_("0", model=model, data=(x, y), loss=loss)
+    own = design.output_bias_(
+        head, y, features=x, loss=lambda o, t: loss(o[:, 0], t.to(o))
+    )
+    assert torch.allclose(found.bias, own.bias, atol=1e-5)
+    with torch.no_grad():
+        assert head(x).sigmoid().mean().item() == pytest.approx(y.mean().item())
+
+
+def test_a_function_that_knows_float32_alone():
+    head, weight = nn.Linear(4, 3), torch.tensor([1.0, 2.0, 5.0])
+    known = design.output_bias_(head, K, loss=nn.CrossEntropyLoss(weight), features=X)
+    found = design.output_bias_(
+        head, K, loss=lambda o, t: cross_entropy(o, t, weight), features=X
+    )
+    assert torch.allclose(found.bias, known.bias, atol=1e-3)
+
+
+def test_weights_beside_a_link():
+    model, times = Net(torch.sigmoid), 1 + torch.arange(1000) % 3
+    loss, aim = nn.MSELoss(), torch.eye(3)[K]
+    both = {"loss": loss, "model": model}
+    found = design.output_bias_("head", aim, data=X, weight=times, **both)
+    x, y = (t.repeat_interleave(times, 0) for t in (X, aim))
+    again = design.output_bias_("head", y, data=x, **both)
+    assert torch.allclose(found.bias, again.bias, atol=1e-5)
 
 
 def test_bert_whose_output_is_a_mapping():

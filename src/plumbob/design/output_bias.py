@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plumbob.design.optimum import LINKS, OptimalBias, known, optimal_bias
+from plumbob.design.optimum import BEFORE, OnScores, OptimalBias, known, optimal_bias
 from plumbob.errors import InputError
 from plumbob.survey.heads import find_head, net_inputs, run, units_last
 from plumbob.survey.links import Linked
@@ -61,6 +61,7 @@ def output_bias_(
         >>> round(head.bias.item(), 3)
         -4.595
     """
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
     layer = find_head(head, model)
     bias = layer.bias
     z = link = None
@@ -79,7 +80,7 @@ def output_bias_(
         if _takes_scores(loss, link):
             z, y, weight = _rows(z, y, weight) if last else (z, y, weight)
         else:
-            loss = _After(loss, link, last=last)
+            loss = _After(loss, link, last=last, each=weight is not None)
             z = z.movedim(-1, 1) if last else z
     found = optimal_bias(
         loss, y, units=bias.numel(), weight=weight, offset=offset, scores=z
@@ -104,7 +105,7 @@ def _takes_scores(loss: Any, link: Linked | None) -> bool:
     """
     if not known(loss):
         return False
-    needed = LINKS.get(type(loss), ("identity",))[0]
+    needed = BEFORE.get(type(loss), ("identity",))[0]
     if needed != "identity" and link is not None and link.link != needed:
         raise InputError(
             f"expected an output after {needed}, as {type(loss).__name__} reads, got "
@@ -135,17 +136,20 @@ def _rows(z: Tensor, y: Any, weight: Any) -> tuple[Tensor, Any, Any]:
     return z, y.reshape(len(z), *y.shape[z.ndim :]), weight
 
 
-class _After(nn.Module):
+class _After:
     """A loss of what comes after the head, as the model lays it out."""
 
-    def __init__(self, loss: Any, link: Linked | None, *, last: bool) -> None:
-        super().__init__()
-        self.loss, self.link, self.last = loss, link, last
+    def __init__(
+        self, loss: Any, link: Linked | None, *, last: bool, each: bool
+    ) -> None:
+        module = isinstance(loss, nn.Module)
+        self.loss = OnScores(loss, each=each) if module else loss
+        self.link, self.last = link, last
         name = getattr(loss, "__name__", type(loss).__name__)
         follows = "" if link is None or link.link == "identity" else f" of {link.link}"
         self.__name__ = name + follows
 
-    def forward(self, z: Tensor, y: Tensor) -> Any:
+    def __call__(self, z: Tensor, y: Tensor) -> Any:
         z = z.movedim(1, -1) if self.last else z
         if self.link is not None:
             z = self.link.made(z)

@@ -118,15 +118,14 @@ def units_last(layer: nn.Module) -> bool:
 
 
 def net_inputs(layer: Any, features: Tensor) -> Float[Tensor, "samples ..."]:
-    """Return W x without the bias in float64, as the layer lays it out.
+    """Return W x without the bias in float64 on the CPU, as the layer lays it out.
 
     Computed beside the layer: no hook runs, and half precision does not round it.
 
     Raises:
         InputError: the layer cannot read the features.
     """
-    weight = layer.weight.detach().double()
-    x = features.detach().to(weight.device).double()
+    weight, x = (t.detach().cpu().double() for t in (layer.weight, features))
     try:
         if isinstance(layer, nn.Linear):
             return functional.linear(x, weight)

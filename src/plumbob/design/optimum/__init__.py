@@ -1,14 +1,15 @@
 """The best constant of an output: by a formula where there is one, else searched."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from plumbob.design.optimum.losses import (
+    BEFORE,
     CLASSES,
-    LINKS,
     Formula,
     OnScores,
     formula,
@@ -21,7 +22,7 @@ from plumbob.errors import InputError
 from plumbob.survey.aims import Aim, read_aim
 from plumbob.survey.constant import best_shift
 
-__all__ = ["LINKS", "OptimalBias", "known", "optimal_bias"]
+__all__ = ["BEFORE", "OnScores", "OptimalBias", "known", "optimal_bias"]
 
 
 def optimal_bias(
@@ -99,6 +100,8 @@ def _aim(
     ignore = getattr(loss, "ignore_index", None)
     aim = read_aim(targets, classes=classes, ignore=ignore, units=units, weight=weight)
     shape = list(aim.y.shape)
+    if known(loss) and aim.units == 1 and aim.y.ndim > 2 and not aim.fits():
+        aim = replace(aim, y=aim.y[:, None])  # a map (N, H, W) of one unit
     if known(loss) and not aim.fits():
         raise InputError(
             f"expected targets (N, {aim.units}) as the output has {aim.units} units, "

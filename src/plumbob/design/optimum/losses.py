@@ -26,7 +26,7 @@ def _log_softmax(z: Tensor) -> Tensor:
 
 
 # what stands between the scores and a loss that does not take scores
-LINKS: Mapping[type, tuple[str, Callable[[Tensor], Tensor]]] = {
+BEFORE: Mapping[type, tuple[str, Callable[[Tensor], Tensor]]] = {
     nn.BCELoss: ("sigmoid", torch.sigmoid),
     nn.KLDivLoss: ("log_softmax", _log_softmax),
     nn.NLLLoss: ("log_softmax", _log_softmax),
@@ -86,7 +86,7 @@ class OnScores(nn.Module):
     def __init__(self, loss: nn.Module, *, each: bool) -> None:
         super().__init__()
         self.loss = copy.deepcopy(loss).double().cpu()
-        self.link = LINKS.get(type(loss), ("", nn.Identity()))[1]
+        self.link = BEFORE.get(type(loss), ("", nn.Identity()))[1]
         self.values = known(loss) and not isinstance(loss, _NUMBERS)
         if each and known(loss):
             vars(self.loss)["reduction"] = "none"
@@ -240,7 +240,7 @@ def _class_weight(loss: Any, units: int) -> Tensor | None:
 
 
 def _before(loss: Any) -> str:
-    name = LINKS.get(type(loss), ("",))[0]
+    name = BEFORE.get(type(loss), ("",))[0]
     return f"; of the scores before {name}" if name else ""
 
 
