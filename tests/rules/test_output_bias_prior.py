@@ -2,7 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+import healthy_transformers  # ruff: ignore[unused-import] (adds its families)
+import plumbob
+from healthy import FAMILIES
+from plumbob.design import initialise_
 from plumbob.rule import findings
 from plumbob.rules.output_bias_prior import output_bias_prior
 from plumbob.types import Needs, Output, Severity, Site, Stage, Survey
@@ -124,3 +129,38 @@ def test_what_is_left_to_learn_begins_at_the_floor():
     assert fires(**losses)
     assert fires(**{name: value - 360 for name, value in losses.items()})
     assert not fires(**losses | {"floor": -1})
+
+
+def rare(name):
+    """Return a random transformer, and data of which 91 % are of its first class."""
+    torch.manual_seed(0)
+    training, draws = FAMILIES[name](0), torch.Generator().manual_seed(1)
+    classes = training.model.config.num_labels
+    shares = torch.tensor([0.91] + (classes - 1) * [0.09 / (classes - 1)])
+    data = []
+    for batch in training.batches:
+        count = len(batch.pop("labels"))
+        data.append((batch, shares.multinomial(count, True, generator=draws)))
+    return training.model.eval(), data
+
+
+def cross_entropy(output, y):
+    return torch.nn.functional.cross_entropy(output.logits, y)
+
+
+@pytest.mark.parametrize("name", ["bert", "vit"])
+def test_rare_classes_of_a_transformer_are_told_of_and_mended(name):
+    model, data = rare(name)
+    case = {"data": data, "loss": cross_entropy, "select": ["PB601"], "stage": "init"}
+    report = plumbob.check(model, **case)
+    (found,) = report.findings
+    assert found.site == "classifier"
+    assert found.remedy.act == "shift-bias"
+    mended = plumbob.apply(report, model)
+    again = plumbob.check(mended, **case)
+    assert not again.findings
+    low = found.evidence["shifted"]
+    assert again.survey.output.loss == pytest.approx(low, rel=0.01)
+    done = initialise_(model, data, loss=cross_entropy)
+    (row,) = (row for row in done.rows if row.site == "classifier")
+    assert "b at the targets' prior" in row.what

@@ -41,7 +41,8 @@ def head(kind="linear"):
 
 
 def measured(z, outputs, targets, loss, site=None):
-    facts, unseen = output_facts(z, outputs, targets, loss, site or head())
+    z = [] if z is None else [(site or head(), z)]
+    facts, unseen = output_facts(z, outputs, targets, loss)
     assert facts is not None, unseen
     assert not unseen
     return facts
@@ -258,7 +259,7 @@ ROOT = torch.tensor([0.0, *range(8)])
         (torch.zeros(9, 3), torch.rand(9), lambda o, y: -o.mean(), "keeps falling"),
         (torch.zeros(3), torch.zeros(3), functional.mse_loss, "fewer than 8"),
         (torch.zeros(9), ["a"] * 9, functional.mse_loss, "one row for each sample"),
-        ((torch.zeros(9),), torch.zeros(9), functional.mse_loss, "not one tensor"),
+        ((torch.zeros(3),), torch.zeros(9), functional.mse_loss, "no part of the"),
         (
             torch.zeros(9),
             torch.zeros(8),
@@ -276,7 +277,7 @@ ROOT = torch.tensor([0.0, *range(8)])
     ],
 )
 def test_reasons(outputs, targets, loss, why):
-    facts, unseen = output_facts(None, outputs, targets, loss, None)
+    facts, unseen = output_facts([], outputs, targets, loss)
     assert facts is None
     assert why in unseen["targets"]
 
@@ -302,3 +303,79 @@ def test_half_precision_inside_shows_in_single_precision_outside():
     assert found.site == "head"
     found = measured(half, z.softmax(-1), ONE_HOT, functional.mse_loss)
     assert found.site == "head"
+
+
+Z = torch.randn(N, K, generator=torch.Generator().manual_seed(1))
+HIDDEN = torch.randn(N, 2 * K, generator=torch.Generator().manual_seed(2))
+
+
+def modeled(logits):
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    return SequenceClassifierOutput(loss=logits.mean(), logits=logits)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss"),
+    [
+        ((Z, HIDDEN), lambda o, y: ce(o[0], y)),
+        ((HIDDEN, Z), lambda o, y: ce(o[1], y)),
+        ({"logits": Z, "mean": Z.mean()}, lambda o, y: ce(o["logits"], y)),
+        ({"all": [Z, (HIDDEN,)], "id": "a"}, lambda o, y: ce(o["all"][0], y)),
+        (modeled(Z), lambda o, y: ce(o.logits, y)),
+        ((HIDDEN[:7], None, Z), lambda o, y: ce(o[2], y)),
+        (
+            (Z, Z.softmax(-1)),  # both are moved
+            lambda o, y: ce(o[0], y) / 2 + functional.nll_loss(o[1].log(), y) / 2,
+        ),
+    ],
+    ids=["first", "second", "dict", "nested", "ModelOutput", "others", "two links"],
+)
+def test_the_part_of_the_output_that_the_loss_reads_is_shifted(outputs, loss):
+    plain, found = measured(Z, Z, CLASSES, ce), measured(Z, outputs, CLASSES, loss)
+    assert found.site == "head"
+    np.testing.assert_allclose(found.shift, plain.shift, atol=1e-6)
+    np.testing.assert_allclose(found.best, plain.best, atol=1e-6)
+    assert found.loss == pytest.approx(plain.loss)
+    np.testing.assert_allclose(found.mean_target, SHARES, atol=1e-7)
+
+
+def test_targets_may_be_a_tree_too():
+    def loss(o, y):
+        return ce(o["logits"], y["label"])
+
+    found = measured(Z, {"logits": Z}, {"label": CLASSES}, loss)
+    np.testing.assert_allclose(centred(found.best), centred(np.log(SHARES)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "loss", "why"),
+    [
+        (
+            (Z, HIDDEN),
+            lambda o, y: ce(o[0], y) + o[1].square().mean(),
+            "reads 2 parts of the output",
+        ),
+        ((Z, HIDDEN, Z.mean()), lambda o, y: ce(o[0], y) + o[2], "taken again"),
+        ((Z, HIDDEN, Z.mean()), lambda o, y: ce(o[0], y) if o[2] else 0, "a row for"),
+        ((Z, HIDDEN), lambda o, y: ce(o[0].detach(), y), "does not require grad"),
+        ((CLASSES, "a"), lambda o, y: ce(Z, y), "no part of the model's output"),
+    ],
+)
+def test_what_is_held_must_not_count(outputs, loss, why):
+    facts, unseen = output_facts([(head(), Z)], outputs, CLASSES, loss)
+    assert facts is None
+    assert why in unseen["targets"]
+
+
+def test_two_maps_that_may_have_made_the_output():
+    """Of heads that begin at zero no value tells which is which."""
+    sites, zero = [head(), replace(head(), name="other")], torch.zeros(N, K)
+    z = [(site, zero) for site in sites]
+    facts, unseen = output_facts(z, (zero, zero), CLASSES, lambda o, y: ce(o[0], y))
+    assert facts is None
+    assert "several maps: head, other" in unseen["targets"]
+    z = [(sites[0], zero), (sites[1], Z)]
+    facts, _ = output_facts(z, (zero, Z), CLASSES, lambda o, y: ce(o[1], y))
+    assert facts is not None
+    assert facts.site == "other"

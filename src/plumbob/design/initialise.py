@@ -200,9 +200,8 @@ class _Work:
         if layer is None or layer.bias is None or not layer.bias.requires_grad:
             return {site.name: "no bias that could hold the prior"}
         seen = probe(self.model, every, self.sites, loss=loss, gradients=False)
-        found, why = output_facts(
-            seen.net_inputs, seen.outputs, seen.targets, loss, site
-        )
+        z = [(site, seen.net_inputs[site.name])] if site.name in seen.net_inputs else []
+        found, why = output_facts(z, seen.outputs, seen.targets, loss)
         if found is None or found.site is None or len(found.shift) != site.out:
             reason = why.get("targets", "the outputs are no known function of it")
             return {site.name: f"prior not set: {reason}"}

@@ -15,6 +15,7 @@ from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.batches import LIMIT, Batch, batches
 from plumbob.survey.guard import same_random
 from plumbob.survey.optimizer import optimizer_facts
+from plumbob.survey.outcome import heads
 from plumbob.survey.output import output_facts
 from plumbob.survey.probe import Probed, probe
 from plumbob.survey.shift import proofs
@@ -278,17 +279,12 @@ def _output(
     if loss is None:
         why = "the model takes its loss itself; give the loss and (inputs, targets)"
         return None, {"targets": "no loss given" if probed.loss is None else why}
-    if probed.outputs is None or probed.targets is None:
-        what = "targets are" if probed.outputs is not None else "model's output is"
-        return None, {"targets": f"the {what} not one tensor"}
-    heads = [site for site in found if site.is_output]
-    return output_facts(
-        probed.net_inputs,
-        probed.outputs,
-        probed.targets,
-        loss,
-        heads[0] if len(heads) == 1 else None,
-    )
+    z = [
+        (h, probed.net_inputs[h.name])
+        for h in heads(found)
+        if h.name in probed.net_inputs
+    ]
+    return output_facts(z, probed.outputs, probed.targets, loss)
 
 
 def _known(

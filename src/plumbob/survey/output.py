@@ -1,10 +1,9 @@
 """What the output's bias could gain, measured through the user's own loss."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from math import inf, isclose, isfinite, prod
 from typing import Any
 
@@ -13,38 +12,20 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from plumbob.survey.curve import Curve
+from plumbob.survey.links import linked
+from plumbob.survey.outcome import Asked, NotMeasuredError, again, has_rows
 from plumbob.types import Output, Site
 
 _WIDEST = 4096  # units of the output
 _AT_MOST = 1 << 20  # numbers of z that are looked at
 _FEWEST = 8  # samples
 
-Link = Callable[[Tensor, int], Tensor]
-View = Callable[[Tensor], Tensor]
-
-_LINKS: dict[str, Link] = {
-    "identity": lambda z, axis: z,
-    "sigmoid": lambda z, axis: z.sigmoid(),
-    "softmax": lambda z, axis: z.softmax(axis),
-    "log_softmax": lambda z, axis: z.log_softmax(axis),
-    "tanh": lambda z, axis: z.tanh(),
-    "softplus": lambda z, axis: torch.nn.functional.softplus(z),
-    "exp": lambda z, axis: z.exp(),
-    "relu": lambda z, axis: z.relu(),
-    "logsigmoid": lambda z, axis: torch.nn.functional.logsigmoid(z),
-}
-
-
-class _NotMeasuredError(Exception):
-    """Why there are no facts about the output."""
-
 
 def output_facts(
-    net_inputs: Tensor | None,
+    net_inputs: Sequence[tuple[Site, Tensor]],
     outputs: Any,
     targets: Any,
     loss: Callable[..., Any],
-    site: Site | None,
 ) -> tuple[Output | None, dict[str, str]]:
     """Return the loss at four constants of the output, found through the loss itself.
 
@@ -55,13 +36,15 @@ def output_facts(
         function, recognised by its values, that makes the outputs of z. Where none
         fits, or there is no z, the outputs themselves are shifted and `site` is None.
 
+        Of a tuple, a dict or a ModelOutput what the loss reads is shifted, which must
+        be a single tensor or all be made of the z of one site; the rest is held.
+
     Args:
-        net_inputs: z of the output's site for all samples.
-        outputs: what the model returned.
+        net_inputs: sites that give outputs, with their z for all samples.
+        outputs: what the model returned: a tensor, or any tree of them.
         targets: a tensor, or a tuple, list or dict of tensors, samples first.
         loss: called as `loss(outputs, targets)`; a mean or a sum over samples, told
             apart by doubling the batch. Nothing of its own is changed.
-        site: whose z it is.
 
     Returns:
         The facts, or None with the reason under "targets".
@@ -69,44 +52,46 @@ def output_facts(
     try:
         with warnings.catch_warnings():  # the loss has warned when the batches ran
             warnings.simplefilter("ignore")
-            return _facts(net_inputs, outputs, targets, loss, site), {}
-    except _NotMeasuredError as reason:
+            return _facts(net_inputs, outputs, targets, loss), {}
+    except NotMeasuredError as reason:
         return None, {"targets": str(reason)}
 
 
 def _facts(
-    z: Tensor | None, outputs: Any, targets: Any, loss: Callable[..., Any], site: Any
+    net_inputs: Sequence[tuple[Site, Tensor]],
+    outputs: Any,
+    targets: Any,
+    loss: Callable[..., Any],
 ) -> Output:
-    if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
-        raise _NotMeasuredError("the model's output is not one tensor of numbers")
-    samples = len(outputs) if outputs.ndim else 0
-    leaves, form = pytree.tree_flatten(targets)
-    if (
-        not all(isinstance(t, Tensor) and len(t) == samples for t in leaves)
-        or not leaves
-    ):
-        raise _NotMeasuredError(
+    leaves = pytree.tree_leaves(targets)
+    first = leaves[0] if leaves else None
+    samples = len(first) if isinstance(first, Tensor) and first.ndim else 0
+    if not leaves or not all(has_rows(t, samples) for t in leaves):
+        raise NotMeasuredError(
             "the targets are not tensors with one row for each sample"
         )
-    kept = min(samples, _AT_MOST // max(1, outputs[:1].numel()))
+    ask = Asked.of(loss, outputs, targets, samples)
+    read = ask.read()
+    kept = min(samples, _AT_MOST // max(1, *(ask.parts[i][:1].numel() for i in read)))
     if kept < _FEWEST:
-        raise _NotMeasuredError(f"fewer than {_FEWEST} samples")
-    outputs, leaves = outputs[:kept].detach(), [t[:kept].detach() for t in leaves]
+        raise NotMeasuredError(f"fewer than {_FEWEST} samples")
+    ask = ask.first(kept)
+    outputs, leaves = ask.parts[read[0]], ask.targets
     _no_order(leaves)
-    head = _head(z, samples, outputs, leaves[0], site)
+    head = _head(net_inputs, samples, {i: ask.parts[i] for i in read}, leaves[0])
     units = head.z.shape[head.axis]
     if units > _WIDEST:
-        raise _NotMeasuredError(f"{units} units at the output; {_WIDEST} are searched")
-    curve = _curve(head, leaves, form, loss)
+        raise NotMeasuredError(f"{units} units at the output; {_WIDEST} are searched")
+    curve = _curve(head, ask)
     zero = Curve(torch.zeros_like(curve.z), curve.axis, curve.loss)
     shift, shifted = curve.lowest()
     best, constant = zero.lowest()
     here, origin = (c.height(torch.zeros_like(best)) for c in (curve, zero))
     if -inf in {shifted, constant}:
-        raise _NotMeasuredError("the loss keeps falling as the output is shifted")
+        raise NotMeasuredError("the loss keeps falling as the output is shifted")
     chance = max(curve.chance(shift), zero.chance(best))
     if not all(map(isfinite, (here, shifted, origin, constant, chance))):
-        raise _NotMeasuredError("the loss or its gradient is not finite")
+        raise NotMeasuredError("the loss or its gradient is not finite")
     target = _mean_target(leaves, outputs, head.output_axis, units)
     return Output(
         site=head.site,
@@ -143,7 +128,7 @@ def _no_order(targets: list[Tensor]) -> None:
     """Refuse targets whose shares are those of where the loader happened to stop.
 
     Raises:
-        _NotMeasuredError: all are the same, or neighbours are half as often different
+        NotMeasuredError: all are the same, or neighbours are half as often different
             as in random order, so they come sorted.
     """
     if len(targets) != 1 or targets[0].numel() != len(targets[0]):
@@ -151,11 +136,11 @@ def _no_order(targets: list[Tensor]) -> None:
     values = targets[0].flatten()
     counts = values.unique(return_counts=True)[1].double()
     if len(counts) == 1:
-        raise _NotMeasuredError("all targets are the same; give data that has others")
+        raise NotMeasuredError("all targets are the same; give data that has others")
     expected = (len(values) - 1) * float(1 - (counts / counts.sum()).square().sum())
     changes = int((values[1:] != values[:-1]).sum())
     if expected > _FEWEST and changes < expected / 2:
-        raise _NotMeasuredError(
+        raise NotMeasuredError(
             "the samples come sorted by target, so a part of them does not have the "
             "shares of the whole; shuffle them"
         )
@@ -163,112 +148,104 @@ def _no_order(targets: list[Tensor]) -> None:
 
 @dataclass(frozen=True)
 class _Head:
-    """z with its axis of units, and how the output is made of it."""
+    """z with its axis of units, and how parts of the output are made of it."""
 
     z: Tensor
     axis: int
     output_axis: int
-    link: Callable[[Tensor], Tensor]
+    made: Mapping[int, Callable[[Tensor], Tensor]]
     site: str | None
 
 
 def _head(
-    z: Tensor | None, samples: int, outputs: Tensor, target: Tensor, site: Site | None
+    net_inputs: Sequence[tuple[Site, Tensor]],
+    samples: int,
+    read: Mapping[int, Tensor],
+    target: Tensor,
 ) -> _Head:
-    """Find how the outputs come from z; else take the outputs themselves."""
-    kept = len(outputs)
-    if z is not None and site and z.numel() * kept == outputs.numel() * samples:
-        if z.shape[0] != samples:  # positions flattened into rows
-            z = z.reshape(samples, -1, z.shape[-1])
-        z = z[:kept].detach()
-        z = z[:, None] if z.ndim == 1 else z
+    """Find the z of which all is made that the loss reads; else take that itself.
+
+    Raises:
+        NotMeasuredError: it is several tensors, not made of one z, or two z fit.
+    """
+    found: list[_Head] = []
+    kept = len(next(iter(read.values())))
+    for site, net in net_inputs:
+        z = _rows(net, samples, kept)
         axis = 1 if site.kind.startswith("conv") else -1
-        exact = {z.dtype, outputs.dtype} <= {torch.float32, torch.float64}
-        close = 1e-4 if exact else 2e-2
-        first = site.activation or "identity"  # a z of 0 fits tanh and identity
-        for link, (view, at) in product(
-            sorted(_LINKS, key=lambda name: name != first), _views(z, axis, outputs)
-        ):
-            made = partial(_made, link=_LINKS[link], axis=axis, view=view)
-            if torch.allclose(
-                made(z).to(outputs), outputs, rtol=close, atol=close * 1e-2
-            ):
-                return _Head(z, axis, at, made, site.name)
+        links = {
+            i: linked(z, axis, part, first=site.activation or "identity")
+            for i, part in read.items()
+            if z.numel() == part.numel()
+        }
+        made = {i: link for i, link in links.items() if link is not None}
+        if len(made) == len(read):
+            at = next(iter(made.values())).axis
+            views = {i: link.made for i, link in made.items()}
+            found.append(_Head(z, axis, at, views, site.name))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(str(head.site) for head in found)
+        raise NotMeasuredError(f"the output may be that of several maps: {names}")
+    if len(read) > 1:
+        raise NotMeasuredError(
+            f"the loss reads {len(read)} parts of the output, and no one map makes all"
+        )
+    ((i, outputs),) = read.items()
     if outputs.ndim == 1:
-        return _Head(outputs[:, None], -1, -1, lambda a: a[:, 0], None)
+        return _Head(outputs[:, None], -1, -1, {i: lambda a: a[:, 0]}, None)
     labels = outputs.ndim == 3 and not target.is_floating_point()
     classes_first = labels and target.shape[1:] == outputs.shape[2:]
     axis = 1 if outputs.ndim == 4 or classes_first else -1
-    return _Head(outputs, axis, axis, lambda a: a, None)
+    return _Head(outputs, axis, axis, {i: lambda a: a}, None)
 
 
-def _made(z: Tensor, *, link: Link, axis: int, view: View) -> Tensor:
-    return view(link(z, axis))
+def _rows(z: Tensor, samples: int, kept: int) -> Tensor:
+    """Return z of the first samples, whose positions may be flattened into rows."""
+    z = z[:, None] if z.ndim == 1 else z
+    if len(z) != samples and z.numel() % (samples * z.shape[-1]) == 0:
+        z = z.reshape(samples, -1, z.shape[-1])
+    return z[:kept].detach()
 
 
-def _views(z: Tensor, axis: int, outputs: Tensor) -> Iterator[tuple[View, int]]:
-    """Yield the ways in which z may be laid out in the outputs, and the units' axis."""
-    shape = outputs.shape
-    yield (lambda a: a.reshape(shape)), axis
-    if axis == -1 and len(shape) > 2 and z.shape[-1] == shape[1]:
-        rows = (shape[0], *shape[2:], shape[1])  # (N, T, C) handed on as (N, C, T)
-        yield (lambda a: a.reshape(rows).movedim(-1, 1)), 1
-
-
-def _curve(
-    head: _Head, targets: list[Tensor], form: Any, loss: Callable[..., Any]
-) -> Curve:
+def _curve(head: _Head, ask: Asked) -> Curve:
     """Return the loss over z, in float64 unless the loss refuses it.
 
     Raises:
-        _NotMeasuredError: it refuses float32 too, or is no mean or sum over samples.
+        NotMeasuredError: it refuses float32 too, or is no mean or sum over samples.
     """
     why = ""
     for dtype in (torch.float64, torch.float32):
         z = head.z.to(dtype)
-        cast = [t.to(dtype) if t.is_floating_point() else t for t in targets]
-        total = partial(_total, head=head, targets=cast, form=form, loss=loss)
+        total = partial(_total, head=head, ask=ask.in_precision(dtype))
         try:
             with torch.enable_grad():
                 probe = z.clone().requires_grad_()
                 once = total(probe)
                 torch.autograd.grad(once, probe)
             one, two = float(once.detach()), float(total(z, times=2).detach())
-        except _NotMeasuredError:
+        except NotMeasuredError:
             raise
         except Exception as error:  # the user's own code may raise anything
-            why = str(error).partition("\n")[0] or type(error).__name__
+            why = again(error)
             continue
         if not isfinite(one):
-            raise _NotMeasuredError("the loss is not finite")
+            raise NotMeasuredError("the loss is not finite")
         if isclose(one, two, rel_tol=1e-3):
             return Curve(z, head.axis, total)
         if isclose(2 * one, two, rel_tol=1e-3):
             return Curve(z, head.axis, partial(total, share=1 / len(z)))
-        raise _NotMeasuredError("the loss is neither a mean nor a sum over samples")
-    raise _NotMeasuredError(f"the loss cannot be taken again on shifted outputs: {why}")
+        raise NotMeasuredError("the loss is neither a mean nor a sum over samples")
+    raise NotMeasuredError(why)
 
 
 def _total(
-    z: Tensor,
-    *,
-    head: _Head,
-    targets: list[Tensor],
-    form: Any,
-    loss: Callable[..., Any],
-    times: int = 1,
-    share: float = 1.0,
+    z: Tensor, *, head: _Head, ask: Asked, times: int = 1, share: float = 1.0
 ) -> Tensor:
-    """Return a share of the user's loss of the whole batch, repeated so many times.
-
-    Raises:
-        _NotMeasuredError: it is not one number.
-    """
-    rows = [torch.cat([t] * times) for t in targets]
-    value = loss(torch.cat([head.link(z)] * times), pytree.tree_unflatten(rows, form))
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        raise _NotMeasuredError("the loss is not one number")
-    return value.reshape(()) * share
+    """Return a share of the user's loss of the whole batch, repeated so many times."""
+    made = {i: make(z) for i, make in head.made.items()}
+    return ask.value(made, times) * share
 
 
 def _per_unit(values: Tensor, axis: int) -> Any:

@@ -15,10 +15,9 @@ from plumbob.survey.batches import Batch
 from plumbob.survey.gradients import Gradients
 from plumbob.survey.guard import untouched
 from plumbob.survey.maps import Maps
+from plumbob.survey.outcome import Record, heads
 from plumbob.survey.tallies import Tallies
 from plumbob.types import Gradient, Reading, Site
-
-RECORD = 4_000_000  # elements of net inputs, and of outputs, that are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +25,17 @@ class Probed:
     """What was measured; `sites` are those that no trace had found.
 
     `loss` is what the loss returned, averaged over the batches by their samples: the
-    mean per sample only where the loss is a mean. `net_inputs`, `outputs` and
-    `targets` are of the same batches, the first ones up to RECORD elements;
-    `net_inputs` has the shape of `outputs` where the counts agree, and is None where
-    no single site is the output.
+    mean per sample only where the loss is a mean. `outputs`, `targets` and
+    `net_inputs`, the z of each of `heads` by its name, are of the same batches, the
+    first ones up to RECORD elements, joined leaf by leaf.
     """
 
     readings: Mapping[str, Reading]
     gradients: Mapping[str, Gradient]
     loss: float | None
-    net_inputs: Tensor | None
-    outputs: Tensor | None
-    targets: Tensor | None
+    net_inputs: Mapping[str, Tensor]
+    outputs: Any
+    targets: Any
     samples: int
     sites: tuple[Site, ...]
     unseen: Mapping[str, str]
@@ -69,7 +67,8 @@ def probe(
     sites = tuple(sites)
     tallies = Tallies(model, sites, keep, only)
     gradient = Gradients(model)
-    record = _Record(sites, tallies)
+    tallies.heads = {site.name: [] for site in heads(sites)}
+    record = Record()
     samples, total, losses = 0, 0.0, 0
     with untouched(model), _in_the_open(model, gradients):
         run = _Run(model)
@@ -87,7 +86,7 @@ def probe(
             except Exception as error:
                 place = f"batch {number} ({batch.shapes()})"
                 raise InputError(_broke(run.doing, place, error)) from error
-            record.add(output, batch.targets)
+            record.add(output, batch.targets, tallies.heads)
             samples += batch.samples
             if value is not None:
                 total += value * batch.samples
@@ -136,8 +135,7 @@ class _Run(nn.Module):
         self.doing = "the loss"
         given = output
         if loss is not None:  # it may work in place
-            if isinstance(output, Tensor):
-                output = output.detach().clone()
+            output = pytree.tree_map_only(Tensor, _copy, output)
             batch = replace(batch, targets=_copies(batch.targets))
         value = loss_of(given, batch, loss)
         if value is None:
@@ -163,6 +161,10 @@ def _copies(inputs: Any) -> Any:
     return pytree.tree_map_only(Tensor, copy, inputs)
 
 
+def _copy(t: Tensor) -> Tensor:
+    return t.detach().clone()
+
+
 def loss_of(
     output: Any, batch: Batch, loss: Callable[..., Any] | None
 ) -> Tensor | None:
@@ -186,49 +188,6 @@ def loss_of(
             f"{batch.shapes()}; reduce it to its mean"
         )
     return value.reshape(())
-
-
-class _Record:
-    """What the output layer gave and what was wanted, to ask the loss again."""
-
-    def __init__(self, sites: tuple[Site, ...], tallies: Tallies) -> None:
-        heads = [site.name for site in sites if site.is_output]
-        tallies.head = heads[0] if len(heads) == 1 else None
-        self.tallies = tallies
-        self.kept: list[tuple[Tensor | None, ...]] = []
-        self.size = 0
-
-    def add(self, output: Any, targets: Any) -> None:
-        """Keep a batch's, if there is room and it has the form of those before."""
-        z, self.tallies.head_z = self.tallies.head_z, []
-        if not isinstance(output, Tensor) or not output.ndim or self.size >= RECORD:
-            return
-        out = output.detach()
-        aim = targets if isinstance(targets, Tensor) else None
-        net = z[0] if len(z) == 1 else None
-        if net is not None and net.numel() == out.numel():
-            net = net.reshape(out.shape)
-        now = (out, aim, net)
-        if self.kept and list(map(_form, now)) != list(map(_form, self.kept[0])):
-            return
-        self.kept.append(now)
-        self.size += out.numel()
-
-    def value(self) -> tuple[Tensor | None, ...]:
-        """Return outputs, targets and net inputs of all batches kept."""
-        columns = zip(*self.kept, strict=True) if self.kept else [[None]] * 3
-        return tuple(_join(list(column)) for column in columns)
-
-
-def _join(parts: list[Tensor | None]) -> Tensor | None:
-    found = [part for part in parts if part is not None]
-    if not found or not found[0].ndim:
-        return None
-    return torch.cat(found)
-
-
-def _form(t: Tensor | None) -> Any:
-    return None if t is None else (t.shape[1:], t.dtype)
 
 
 @contextmanager

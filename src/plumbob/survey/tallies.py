@@ -50,8 +50,7 @@ class Tallies:
         self.only = only
         self.samples = 0
         self.batch = 0
-        self.head: str | None = None
-        self.head_z: list[Tensor] = []
+        self.heads: dict[str, list[Tensor]] = {}  # z of the batch at these sites
         self.tallies: dict[str, Tally] = {}
         self.held: dict[Any, Tensor] = {}
         self.last: tuple[Any, Tensor, Moments] | None = None
@@ -70,6 +69,7 @@ class Tallies:
         self.samples = samples
         self.batch += 1
         self.held.clear()
+        self.heads = {name: [] for name in self.heads}
         self.last = None
 
     def flush(self) -> None:
@@ -130,8 +130,8 @@ class Tallies:
         if tally.last_z != self.batch:
             tally.last_z = self.batch
             tally.samples += self.samples
-        if site.name == self.head:
-            self.head_z.append(found.z.detach().clone())
+        if site.name in self.heads:
+            self.heads[site.name].append(found.z.detach().clone())
 
     def _passed_over(self, found: Map) -> bool:
         if self.only is None:

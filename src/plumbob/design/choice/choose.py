@@ -12,6 +12,7 @@ from plumbob.design import init
 from plumbob.errors import InputError
 from plumbob.survey.following import LEAKY, Facts
 from plumbob.survey.layers import Layer
+from plumbob.survey.outcome import heads
 from plumbob.types import Site
 
 GATES: Mapping[str, int] = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -34,7 +35,7 @@ class Chooser:
         self.scheme = scheme
         self.zero = scheme == "zero-last"
         self.head = 0.0 if self.zero else head
-        outputs = [s for s in facts.sites if s.is_output and s.kind != "norm"]
+        outputs = [s for s in heads(facts.sites) if s.kind != "norm"]
         scored |= any("loss" in name for name in facts.bends)
         plain = len(outputs) == 1 and not (
             outputs[0].ends_residual or outputs[0].name in outputs[0].fed_by
