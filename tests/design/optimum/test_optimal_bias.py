@@ -212,6 +212,7 @@ def test_the_loss_is_left():
 CE = nn.CrossEntropyLoss
 REFUSED = [
     (lambda: design.optimal_bias(CE(), YK, units=2), "0 to 1, got 0 to 2"),
+    (lambda: design.optimal_bias(CE(), YK - 1, scores=V[:100]), "got -1 to 1"),
     (lambda: design.optimal_bias(CE(), YK * 0 - 100), "all -100, the ignore_index"),
     (lambda: design.optimal_bias(CE(weight=WK[:2]), YK, units=3), "of 3 classes"),
     (lambda: design.optimal_bias(CE(weight=WK * 0), YK), "not all 0"),

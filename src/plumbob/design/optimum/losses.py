@@ -108,7 +108,8 @@ def halves(loss: Any, aim: Aim) -> tuple[Tensor, Tensor] | None:
     if not known(loss):
         return None
     if aim.classes and isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
-        absent = torch.bincount(_kept(loss, aim)[0], minlength=aim.units) == 0
+        y_kept, _ = _kept(loss, aim)
+        absent = prior.classes.shares(y_kept, aim.units, absent=0.0) == 0
         more = absent.nonzero().reshape(-1, *[1] * (y.ndim - 1))
         more = more.expand(-1, *y.shape[1:]).to(y.dtype)
         return more, torch.full(more.shape, 0.5 / y[:1].numel())
