@@ -104,11 +104,13 @@ def test_gelu_is_told_to_have_no_gain_for_a_deep_stack():
     assert "grows 1.14 times a layer" in why
 
 
-def test_residual_ends_behind_a_norm_start_at_zero():
+def test_residual_ends_behind_a_norm_start_at_zero_where_asked():
     model = nn.Sequential(nn.Conv2d(1, 8, 3), *[Residual(8) for _ in range(2)])
     for block in (model[1], model[2]):
         nn.init.ones_(block.bn2.weight)
-    done = rows(initialise_(model, torch.randn(4, 1, 8, 8, generator=seeded())))
+    x = torch.randn(4, 1, 8, 8, generator=seeded())
+    assert rows(initialise_(model, x))["1.bn2"].what == "left"
+    done = rows(initialise_(model, x, scheme="zero-last"))
     assert done["1.bn2"].what == "scale zero"
     assert not model[1].bn2.weight.any()
     assert bool((model[1].bn1.weight == 1).all())
@@ -276,9 +278,9 @@ def test_the_first_loss_on_a_rare_class_is_the_entropy_of_its_share(scheme):
     done = rows(initialise_(model, x, targets=y, loss=loss, scheme=scheme))
     first = float(loss(model(x), y).detach())
     entropy = -0.01 * log(0.01) - 0.99 * log(0.99)  # 0.0560
-    slack = {"auto": 2e-3, "zero-last": 1e-5, "xavier": 0.03}[scheme]
+    slack = {"auto": 0.03, "zero-last": 1e-5, "xavier": 0.03}[scheme]
     assert first == pytest.approx(entropy, abs=slack)
-    assert "targets' prior: loss 0.6" in done["2"].what or scheme == "xavier"
+    assert "targets' prior: loss 0." in done["2"].what
     if scheme == "zero-last":
         assert model[2].bias.item() == pytest.approx(log(0.01 / 0.99), abs=1e-3)
 

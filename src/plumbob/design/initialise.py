@@ -56,7 +56,7 @@ def initialise_(
     loss: Callable[..., Any] | None = None,
     scheme: str | Callable[..., str] = "auto",
     seed: int = 0,
-    head: float = 0.1,
+    head: float = 1.0,
     limit: int | None = None,
 ) -> Initialised:
     """Write initial weights and biases into a model, by what follows each map.
@@ -69,10 +69,9 @@ def initialise_(
     by gate, and gates that keep the state a bias of 1; the output layer `head` times
     its variance-preserving weights; packed attention Xavier's, part by part; maps
     before a norm variance 1/fan_in (the norm undoes any scale); the last map of each
-    of n residual branches 1/sqrt(n) of that, or, where a norm follows it, that norm's
-    scale 0; maps before an activation He's with that activation's own gain; all others
-    1/fan_in. Biases are 0. Frozen parameters, norms, and weights that are computed from
-    others are left, each with a row that says so.
+    of n residual branches 1/sqrt(n) of that; maps before an activation He's with that
+    activation's own gain; all others 1/fan_in. Biases are 0. Frozen parameters, norms,
+    and weights that are computed from others are left, each with a row that says so.
 
     Every site has a generator of its own, made of the seed and its name: a layer gets
     the same weights whatever else the model holds, on any device. Random states are
@@ -85,11 +84,14 @@ def initialise_(
         targets: of a single batch.
         loss: as the training loop calls it; with data, the output's bias is then
             shifted to where this loss is lowest: the targets' prior.
-        scheme: "auto"; "zero-last" (auto, with residual ends and output 0); "he",
+        scheme: "auto"; "zero-last" (auto, with residual ends, or the scales of norms
+            behind them, and the output at 0: what is 0 must grow first); "he",
             "mean-field", "normal", "orthogonal" or "xavier" for every map; "lsuv" or
             "fixup"; or a function `scheme(layer, *, generator) -> str`.
         seed: of the random numbers.
         head: factor of the output's weights where a loss says that it gives scores.
+            Below 1 the first loss is nearer to that of the prior alone, and the scores
+            must grow first.
         limit: the largest number of batches taken from a loader.
 
     Returns:

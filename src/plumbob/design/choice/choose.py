@@ -76,7 +76,7 @@ class Chooser:
     def starts_at_zero(self, norm: Site) -> bool:
         """Say whether a norm ends a residual branch, which is to be the identity."""
         ends = norm.fed_by[0] if len(norm.fed_by) == 1 else ""
-        return ends in self.normed_ends and self.scheme in {"auto", "zero-last"}
+        return ends in self.normed_ends and self.zero
 
     def _auto(self, layer: Layer) -> Draw:
         site, parts = layer.site, _parts(layer)
@@ -91,7 +91,8 @@ class Chooser:
             why = "projects the state" if "_hr" in own else "read by gates"
             return partial(init.xavier, parts=parts), why
         if site.name == self.output and self.head:
-            return partial(linear, scale=self.head), "the output: small scores at first"
+            why = "the output" + (": small scores at first" if self.head < 1 else "")
+            return partial(linear, scale=self.head), why
         if site.name == self.output:
             return init.zero_last, "the output: its bias alone at first"
         if isinstance(layer.module, nn.MultiheadAttention):
