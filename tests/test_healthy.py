@@ -28,7 +28,7 @@ CHEAP = (
 
 # Rules that cannot judge a family: the loss is inside the model, takes no shifted
 # outputs, or is not given at all.
-INSIDE = ("bert", "contrastive", "gpt2", "llama", "vit", "whisper")
+INSIDE = ("contrastive", "gpt2", "llama", "whisper")
 UNJUDGED = {name: {"PB601"} for name in INSIDE} | {"minilm": {"PB405", "PB601"}}
 
 

@@ -148,19 +148,23 @@ def cross_entropy(output, y):
     return torch.nn.functional.cross_entropy(output.logits, y)
 
 
-@pytest.mark.parametrize("name", ["bert", "vit"])
-def test_rare_classes_of_a_transformer_are_told_of_and_mended(name):
+@pytest.mark.parametrize(("name", "inside"), [("bert", False), ("vit", True)])
+def test_rare_classes_of_a_transformer_are_told_of_and_mended(name, inside):
+    """Also where the model takes its loss itself."""
     model, data = rare(name)
-    case = {"data": data, "loss": cross_entropy, "select": ["PB601"], "stage": "init"}
-    report = plumbob.check(model, **case)
+    case = {"data": data, "loss": cross_entropy}
+    if inside:
+        case = {"data": [{**x, "labels": y} for x, y in data]}
+    options = {"select": ["PB601"], "stage": "init"}
+    report = plumbob.check(model, **case, **options)
     (found,) = report.findings
     assert found.site == "classifier"
     assert found.remedy.act == "shift-bias"
     mended = plumbob.apply(report, model)
-    again = plumbob.check(mended, **case)
+    again = plumbob.check(mended, **case, **options)
     assert not again.findings
     low = found.evidence["shifted"]
     assert again.survey.output.loss == pytest.approx(low, rel=0.01)
-    done = initialise_(model, data, loss=cross_entropy)
+    done = initialise_(model, **case)
     (row,) = (row for row in done.rows if row.site == "classifier")
     assert "b at the targets' prior" in row.what

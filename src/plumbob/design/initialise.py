@@ -139,7 +139,7 @@ def initialise_(
             work.add(init.lsuv(model, work.scalable(), every))
         if scheme == "fixup":
             work.add(init.fixup(facts.sites, work.drawn))
-        if loss is not None and every:
+        if choose.scored and every:
             work.add(work.prior(every, loss))
         return Initialised(tuple(work.rows.values()))
 
@@ -189,7 +189,9 @@ class _Work:
             if layer.site.kind not in apart and not layer.site.norm
         ]
 
-    def prior(self, every: Sequence[Batch], loss: Callable[..., Any]) -> dict[str, str]:
+    def prior(
+        self, every: Sequence[Batch], loss: Callable[..., Any] | None
+    ) -> dict[str, str]:
         """Shift the output's bias to where the user's own loss is lowest.
 
         A class that does not occur gets what the rarest one gets.
@@ -202,6 +204,9 @@ class _Work:
         if layer is None or layer.bias is None or not layer.bias.requires_grad:
             return {site.name: "no bias that could hold the prior"}
         seen = probe(self.model, every, self.sites, loss=loss, gradients=False)
+        loss = loss or seen.own_loss
+        if loss is None:
+            return {site.name: "prior not set: the model's own loss is not recognised"}
         z = [(site, seen.net_inputs[site.name])] if site.name in seen.net_inputs else []
         found, why = output_facts(z, seen.outputs, seen.targets, loss)
         if found is None or found.site is None or len(found.shift) != site.out:

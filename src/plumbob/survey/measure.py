@@ -276,8 +276,12 @@ def _output(
     """Measure the output's bias where the loss and the targets are at hand."""
     if probed is None:
         return None, {"targets": "nothing was run"}
+    loss = loss or probed.own_loss
     if loss is None:
-        why = "the model takes its loss itself; give the loss and (inputs, targets)"
+        why = (
+            "the model takes its loss itself, in a way that is not recognised; give "
+            "the loss and (inputs, targets)"
+        )
         return None, {"targets": "no loss given" if probed.loss is None else why}
     z = [
         (h, probed.net_inputs[h.name])

@@ -16,6 +16,7 @@ from plumbob.survey.gradients import Gradients
 from plumbob.survey.guard import untouched
 from plumbob.survey.maps import Maps
 from plumbob.survey.outcome import Record, heads
+from plumbob.survey.own_loss import OwnLoss
 from plumbob.survey.tallies import Tallies
 from plumbob.types import Gradient, Reading, Site
 
@@ -27,7 +28,8 @@ class Probed:
     `loss` is what the loss returned, averaged over the batches by their samples: the
     mean per sample only where the loss is a mean. `outputs`, `targets` and
     `net_inputs`, the z of each of `heads` by its name, are of the same batches, the
-    first ones up to RECORD elements, joined leaf by leaf.
+    first ones up to RECORD elements, joined leaf by leaf. `own_loss` is the one that
+    the model takes itself of its logits and the labels, then the targets, if known.
     """
 
     readings: Mapping[str, Reading]
@@ -36,6 +38,7 @@ class Probed:
     net_inputs: Mapping[str, Tensor]
     outputs: Any
     targets: Any
+    own_loss: Callable[..., Any] | None
     samples: int
     sites: tuple[Site, ...]
     unseen: Mapping[str, str]
@@ -68,7 +71,7 @@ def probe(
     tallies = Tallies(model, sites, keep, only)
     gradient = Gradients(model)
     tallies.heads = {site.name: [] for site in heads(sites)}
-    record = Record()
+    record, own = Record(), OwnLoss()
     samples, total, losses = 0, 0.0, 0
     with untouched(model), _in_the_open(model, gradients):
         run = _Run(model)
@@ -86,7 +89,10 @@ def probe(
             except Exception as error:
                 place = f"batch {number} ({batch.shapes()})"
                 raise InputError(_broke(run.doing, place, error)) from error
-            record.add(output, batch.targets, tallies.heads)
+            aims = batch.targets
+            if loss is None:
+                aims = own.targets(output, batch, value)
+            record.add(output, aims, tallies.heads)
             samples += batch.samples
             if value is not None:
                 total += value * batch.samples
@@ -96,7 +102,7 @@ def probe(
             del output
     known = gradient.samples > 0 and not gradient.hidden
     readings, silent = tallies.readings(gradient if known else None)
-    outputs, aims, net_inputs = record.value()
+    outputs, targets, net_inputs = record.value()
     if gradient.hidden:
         silent["gradients"] = "reentrant checkpointing hides them: use_reentrant=False"
     return Probed(
@@ -105,7 +111,8 @@ def probe(
         loss=total / losses if losses else None,
         net_inputs=net_inputs,
         outputs=outputs,
-        targets=aims,
+        targets=targets,
+        own_loss=own.found(),
         samples=samples,
         sites=tuple(tallies.extra),
         unseen=silent,

@@ -36,11 +36,11 @@ class Chooser:
         self.zero = scheme == "zero-last"
         self.head = 0.0 if self.zero else head
         outputs = [s for s in heads(facts.sites) if s.kind != "norm"]
-        scored |= any("loss" in name for name in facts.bends)
+        self.scored = scored or any("loss" in name for name in facts.bends)
         plain = len(outputs) == 1 and not (
             outputs[0].ends_residual or outputs[0].name in outputs[0].fed_by
         )
-        self.output = outputs[0].name if (scored or self.zero) and plain else None
+        self.output = outputs[0].name if (self.scored or self.zero) and plain else None
         self.adapters = {s.name for s in facts.sites if _adapts(s, facts.sites)}
         ends = [s for s in facts.sites if s.ends_residual]
         ends = [s for s in ends if s.name not in self.adapters]
