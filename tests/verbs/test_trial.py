@@ -42,7 +42,7 @@ def test_the_right_remedy_helps_the_wrong_one_hurts_and_none_is_none():
 
 
 def test_findings_with_an_executable_remedy_are_tried_and_others_named():
-    table = trial(seeds=3, remedies=["PB601", "PB502"])
+    table = trial(seeds=3, remedies="PB601, PB502")
     assert verdicts(table) == {"PB601 output-bias-prior": "helps"}
     (row,) = table.rows()
     assert row["did"] == [["shift-bias", 1.0]]
@@ -189,7 +189,7 @@ def test_bad_input_is_refused(options, match):
 
 
 def test_our_own_arms_keep_their_names():
-    with pytest.raises(InputError, match="another name than 'as it is'"):
+    with pytest.raises(InputError, match="'as it is'"):
         trial(remedies={"as it is": trainings.nothing})
 
 

@@ -88,7 +88,6 @@ def trial(
     """Train with and without each remedy, paired, and say which of them help."""
     from plumbob.verbs.trial import trial
 
-    codes = [code for text in remedies or () for code in text.split(",") if code]
     with progress() as step:
         table = trial(
             target,
@@ -97,7 +96,7 @@ def trial(
             optimizer=optimizer,
             steps=steps,
             seeds=seeds,
-            remedies=codes or None,
+            remedies=remedies,
             valid=valid,
             metric=metric,
             level=level,

@@ -28,8 +28,13 @@ def of_functions(
     from plumbob.errors import InputError
     from plumbob.trials.run import AS_IS
 
-    if taken := {AS_IS, ALL} & remedies.keys():
-        raise InputError(f"expected another name than '{taken.pop()}' for a remedy")
+    for name, change in remedies.items():
+        if name in {AS_IS, ALL} or not callable(change):
+            raise InputError(
+                "expected names of your own mapped to functions f(model, optimizer), "
+                f"got {name!r}: {type(change).__name__} ('{AS_IS}' and '{ALL}' are "
+                "taken)"
+            )
     alone = {name: partial(_call, (change,)) for name, change in remedies.items()}
     together = {ALL: partial(_call, tuple(remedies.values()))}
     return {AS_IS: partial(_call, ()), **alone, **(together if len(alone) > 1 else {})}
@@ -37,7 +42,7 @@ def of_functions(
 
 def of_findings(
     plan: "Plan",
-    codes: Iterable[str] | None,
+    codes: str | Iterable[str] | None,
     stage: "Stage | str | None",
     seeds: int,
     tell: Callable[[str], None],
@@ -46,7 +51,7 @@ def of_findings(
     from plumbob.trials.run import AS_IS, alone, start
 
     found: dict[str, Finding] = {}
-    checks = Checks(None if codes is None else tuple(codes), stage)
+    checks = Checks(codes, stage)
     for seed in range(seeds):
         tell(f"checking seed {seed + 1} of {seeds}")
         with alone(plan.dtype):
@@ -75,8 +80,10 @@ class Checks:
     """What check finds; all arms of one seed begin alike, so once for all of them."""
 
     def __init__(
-        self, codes: tuple[str, ...] | None, stage: "Stage | str | None"
+        self, codes: str | Iterable[str] | None, stage: "Stage | str | None"
     ) -> None:
+        if codes is not None and not isinstance(codes, str):
+            codes = tuple(codes)  # an iterator would be used up by the first check
         self.codes, self.stage = codes, stage
         self.known: dict[int, Report] = {}
 

@@ -23,7 +23,7 @@ def trial(
     optimizer: Callable[..., Any] | str,
     steps: int = 500,
     seeds: int = 5,
-    remedies: Iterable[str] | Mapping[str, Callable[..., Any]] | None = None,
+    remedies: str | Iterable[str] | Mapping[str, Callable[..., Any]] | None = None,
     valid: Any = None,
     metric: Callable[..., Any] | str | None = None,
     level: float | None = None,
@@ -81,6 +81,7 @@ def trial(
         AddressError: an address leads nowhere.
         SettingsError: a code does not exist.
     """
+    from plumbob.errors import InputError
     from plumbob.trials.run import Plan
     from plumbob.trials.schedule import carry_out
     from plumbob.trials.table import Table
@@ -101,6 +102,11 @@ def trial(
     )
     if isinstance(remedies, Mapping):
         arms, by_hand = of_functions(remedies), ()
+    elif callable(remedies):
+        raise InputError(
+            f"expected codes such as 'PB201,PB601' or names mapped to functions, got "
+            f"{type(remedies).__name__}; pass {{'name': function}}"
+        )
     else:
         arms, by_hand = of_findings(plan, remedies, stage, min(seeds, LOOKED_AT), tell)
     plan = replace(plan, arms=arms)
