@@ -26,9 +26,9 @@ CHEAP = (
 )
 
 
-# Rules that cannot judge a family: the loss is inside the model, takes no shifted
-# outputs, or is not given at all.
-INSIDE = ("contrastive", "gpt2", "llama", "whisper")
+# Rules that cannot judge a family: the loss is inside the model and none that is
+# recognised, takes no shifted outputs, or is not given at all.
+INSIDE = ("contrastive", "gpt2", "llama")
 UNJUDGED = {name: {"PB601"} for name in INSIDE} | {"minilm": {"PB405", "PB601"}}
 
 

@@ -83,7 +83,8 @@ def initialise_(
             modules make certain is known.
         targets: of a single batch.
         loss: as the training loop calls it; with data, the output's bias is then
-            shifted to where this loss is lowest: the targets' prior.
+            shifted to where this loss is lowest: the targets' prior. So it is by a
+            loss that the model takes itself, where its value tells which it is.
         scheme: "auto"; "zero-last" (auto, with residual ends, or the scales of norms
             behind them, and the output at 0: what is 0 must grow first); "he",
             "mean-field", "normal", "orthogonal" or "xavier" for every map; "lsuv" or
