@@ -341,3 +341,20 @@ def test_any_whole_number_is_a_seed():
     for model in models:
         initialise_(model, seed=2**70)
     assert torch.equal(models[0].weight, models[1].weight)
+
+
+def test_the_prior_of_an_output_beside_others():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 8), nn.Linear(8, 1)
+
+        def forward(self, x):
+            h = self.body(x).relu()
+            return self.head(h)[:, 0], h
+
+    model, y = Pair(), torch.tensor([1.0] + 19 * [0.0]).repeat(5)
+    data = (torch.randn(100, 4, generator=seeded()), y)
+    bce = nn.functional.binary_cross_entropy_with_logits
+    initialise_(model, data, loss=lambda out, y: bce(out[0], y), scheme="zero-last")
+    assert model.head.bias.item() == pytest.approx(log(0.05 / 0.95), abs=1e-5)
