@@ -102,6 +102,29 @@ def uncentred_input(*, leans):
     return {"model": mlp(8, 16, 2), "data": x + 3 if leans else x}
 
 
+class Uses(nn.Module):
+    """A layer whose parameters are used by a call (""), or in another way besides.
+
+    A hook on the layer does not see those.
+    """
+
+    def __init__(self, model, use):
+        super().__init__()
+        self.first, self.rest, self.use = model[0], model[1:], use
+
+    def forward(self, x):
+        layer = self.first
+        z = {
+            "": lambda: layer(x),
+            "linear": lambda: nn.functional.linear(x, layer.weight, layer.bias),
+            "forward": lambda: layer.forward(x),
+            "bias": lambda: layer(x) + layer.bias.sum(),
+            "weight": lambda: layer(x) * layer.weight.norm(),
+            "mode": lambda: layer.forward(x) if self.training else layer(x),
+        }
+        return self.rest(z[self.use]())
+
+
 def bias_cancels_mean(*, leans):
     """The same function twice: x with its mean and b - w.mu, x centred and b = 0."""
     model = mlp(8, 16, 2)

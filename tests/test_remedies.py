@@ -31,7 +31,7 @@ def survey(*sites, means=(1.0, -2.0), **tensors):
         nonfinite=np.zeros(2, int),
     )
     rows = Rows(norm=np.array([3.0, 4.0, 0.0]), columns=none, twin=np.arange(3))
-    readings = {site.name: Reading(x=x, rows=rows) for site in sites}
+    readings = {site.name: Reading(x=x, rows=rows, called=True) for site in sites}
     return Survey(sites=sites, known=Needs.WEIGHTS, readings=readings, tensors=known)
 
 
@@ -108,6 +108,11 @@ def test_a_frozen_bias_cannot_keep_the_function():
     facts = survey(**{"fc.bias": census(3, trainable=False)})
     assert remedies.centre(facts, FC, "Centre.", keep=True).act is None
     assert remedies.centre(facts, FC, "Centre.", keep=False).act == "fold-centring"
+    (reading,) = facts.readings.values()
+    hidden = replace(facts, readings={"fc": replace(reading, called=False)})
+    by_hand = remedies.centre(hidden, FC, "Centre.", keep=False)
+    assert (by_hand.act, by_hand.safety) == (None, Safety.MANUAL)
+    assert by_hand.advice == f"Centre. {remedies.PASSED_BY}"
     assert remedies.centre(survey(means=(1, np.inf)), FC, "", keep=False).act is None
 
 

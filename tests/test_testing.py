@@ -137,6 +137,12 @@ def mend_anything(model, *, parameter):
         values.data.nan_to_num_(nan=0.0 if name == parameter else 1.0)
 
 
+def double(model, *, parameter):
+    mend(model, parameter=parameter)
+    with torch.no_grad():
+        model[2].bias.add_(1.0)
+
+
 def mend_nothing(model, *, parameter):
     mend(copy.deepcopy(model), parameter=parameter)
 
@@ -147,12 +153,15 @@ def mend_nothing(model, *, parameter):
         ("mend_nothing", Safety.CHANGES_TRAINING, "still there after its remedy"),
         ("mend_anything", Safety.CHANGES_TRAINING, "a model that is not its own"),
         ("mend", Safety.MANUAL, "safety and act disagree"),
+        ("double", Safety.EXACT, "changes the function"),
+        ("double", Safety.EVAL_ONLY, "changes the function"),
     ],
 )
 def test_a_remedy_that_breaks_the_laws(act, safety, says):
     named = {"act": f"{__name__}:{act}", "arguments": {"parameter": "0.weight"}}
+    cases = {name: {**case, "data": torch.ones(3, 4)} for name, case in CASES.items()}
     with pytest.raises(AssertionError, match=says):
-        check_rule(remedied(safety=safety, **named), **CASES)
+        check_rule(remedied(safety=safety, **named), **cases)
 
 
 def test_a_remedy_without_an_act_is_by_hand():

@@ -10,6 +10,10 @@ from jaxtyping import Bool, Float
 
 from plumbob.types import Remedy, Safety, Site, Survey
 
+PASSED_BY = (
+    "By hand: the model uses the layer's parameters outside the layer's own call."
+)
+
 
 def layout(site: Site) -> dict[str, Any]:
     """Return what an act must know of a site to find its units, as plain values."""
@@ -93,7 +97,11 @@ def redraw(
 
 
 def centre(survey: Survey, site: Site, advice: str, *, keep: bool) -> Remedy:
-    """Return the remedy that takes the mean of x out of a map, keeping its function."""
+    """Return the remedy that takes the mean of x out of a map, keeping its function.
+
+    By hand where the layer's parameters are used outside its own call: the hook that
+    centres x would not see it.
+    """
     reading = survey.readings[site.name]
     first = site.weight.endswith(("weight_ih", "weight_ih_l0", "weight_ih_l0_reverse"))
     whole = site.kind in {"linear", "conv"} and not site.rows
@@ -105,6 +113,8 @@ def centre(survey: Survey, site: Site, advice: str, *, keep: bool) -> Remedy:
         or (keep and site.bias and own_bias(survey, site) is None)
     ):
         return Remedy(advice=advice)
+    if not reading.called:
+        return Remedy(advice=f"{advice} {PASSED_BY}")
     return Remedy(
         advice=advice,
         safety=Safety.EXACT if keep else Safety.CHANGES_TRAINING,

@@ -59,7 +59,8 @@ def check_rule(
 
     Its card is complete; it fires on a net that leans and is silent on its healthy
     twin; it is pure; each number that it tells is evidence; a remedy that can be
-    followed takes the finding away; and measuring and mending a copy left models,
+    followed takes the finding away, and keeps the function where it says so; and
+    measuring and mending a copy left models,
     gradients, modes, hooks and random states as they were.
 
     Args:
@@ -332,6 +333,10 @@ def _mends(rule: Rule, finding: Finding, case: Mapping[str, Any]) -> None:
         return
     json.dumps(remedy.arguments, allow_nan=False)
     before = _state(model)
+    if remedy.safety is not Safety.CHANGES_TRAINING:
+        act = partial(apply, finding, optimizer=held, in_place=True)
+        proof = certify(model, act, case["data"], claim=remedy.safety)
+        _hold(proof.holds, f"the remedy of {rule.code} changes the function: {proof}")
     mended = apply(finding, model, optimizer=held)
     _hold(_state(model) == before, f"mending a copy for {rule.code} changed the model")
     now = dict(zip(("model", "optimizer"), mended, strict=True)) if held else {}

@@ -212,7 +212,9 @@ class Reading:
     activation's slope is below 5 % of its steepest. `top` is the largest eigenvalue
     of E[(x,1)(x,1)'] as the data come and of the same with x centred (sites that
     read the model's input). `sample` is a thinned record of z and `weight` the matrix
-    itself; both only where they were asked for.
+    itself; both only where they were asked for. `called` says that weight and bias
+    were read in calls of their own module and nowhere else, so that a hook on it sees
+    every x and its bias counts nowhere else.
     """
 
     samples: int = 0
@@ -226,6 +228,7 @@ class Reading:
     weight: Float[Any, "out in"] | None = None
     grad_weight: Float[Any, " out"] | None = None  # norm of each row of dL/dW
     grad_bias: Float[Any, " out"] | None = None
+    called: bool = False
 
     def bias(self, units: int) -> Float[Any, " out"]:
         """Return b: as stored, else as it was added (a norm's), else zeros."""

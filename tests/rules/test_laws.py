@@ -1,15 +1,20 @@
 """Laws over every rule on the shelf, by the nets of the zoo."""
 
 import sys
+from functools import partial
 from importlib import import_module
 
 import pytest
 
-from nets import ZOO
+import plumbob
+from nets import ZOO, Uses
+from plumbob.rewrites.certify import certify
+from plumbob.rewrites.fold_centring import fold_centring
 from plumbob.rule import findings, sections
 from plumbob.rules import RULES
 from plumbob.survey.measure import measure
 from plumbob.testing import card, check_rule
+from plumbob.types import Safety
 from plumbob.verbs.apply import ACTS
 
 
@@ -34,6 +39,23 @@ def test_a_remedy_is_followed_but_for_those_by_hand(rule):
     assert acts <= {None, *ACTS}
     told = sections(rule.judge.__doc__)["Remedy"]
     assert ("plumbob.apply" in told) is (acts != {None} or rule.code == "PB101")
+
+
+@pytest.mark.parametrize("use", ["", "linear", "forward", "bias", "weight", "mode"])
+@pytest.mark.parametrize("code", ["PB205", "PB206"])
+def test_what_is_said_to_keep_the_function_keeps_it_however_a_layer_is_used(code, use):
+    case = ZOO[code](leans=True)
+    case |= {"model": Uses(case["model"].eval(), use).eval(), "stage": "trained"}
+    report = plumbob.check(**case)
+    remedies = [f.remedy for f in report.findings if f.site == "first"]
+    assert {r.safety for r in remedies} == {Safety.MANUAL if use else Safety.EXACT}
+    assert all(
+        r.advice.endswith("the layer's own call.") is bool(use) for r in remedies
+    )
+    for remedy in remedies if not use else ():
+        site = remedy.arguments["site"]
+        act = partial(fold_centring, site=site, mean=remedy.arguments["mean"])
+        assert certify(case["model"], act, case["data"]).holds
 
 
 def test_every_act_is_there():

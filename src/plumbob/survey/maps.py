@@ -64,6 +64,7 @@ class Maps(TorchDispatchMode):
         self.on_input, self.on_output = on_input, on_output
         self.gains = set[str]()  # parameters that may scale units: 1-D
         self.vectors = set[str]()  # parameters that may be applied to one vector
+        self.reads: Callable[[str], None] | None = None
         self.parts = Parts(model)
         self.find = self.parts.find
         self.waiting: dict[int, Map] = {}
@@ -80,6 +81,7 @@ class Maps(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        self._note(args, kwargs)
         if func in FUSED:
             self._fused(args)
         read = self._read(args) if self.waiting else []
@@ -103,6 +105,12 @@ class Maps(TorchDispatchMode):
             for found in SEEN[func](self, out, *args, **kwargs):
                 self._tell(found)
         return out
+
+    def _note(self, args: Any, kwargs: Any) -> None:
+        """Tell of the parameters that an operation reads."""
+        for t in _flat([*args, *kwargs.values()]) if self.reads else ():
+            if (part := self.find(t)) and self.reads:
+                self.reads(part.name)
 
     def _tell(self, found: Map) -> None:
         use = (found.weight, found.kind, found.rows, found.transposed)

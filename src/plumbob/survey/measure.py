@@ -13,6 +13,7 @@ from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.batches import LIMIT, Batch, batches
+from plumbob.survey.calls import strays
 from plumbob.survey.guard import same_random
 from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.outcome import heads
@@ -65,13 +66,14 @@ def measure(
         found: tuple[Site, ...] = module_sites(model)
         bends: tuple[str, ...] = ()
         proved: tuple[Proof, ...] = ()
+        passed_by = set[str]()
         probed = None
     else:
         every = batches(model, data, targets=targets, loss=loss, limit=limit)
         with closing(every) as feed:
             first = next(feed)
             tell("tracing the graph")
-            found, bends, proved, why = _structure(model, first)
+            found, bends, proved, passed_by, why = _structure(model, first)
             unseen |= why
             feed_again = chain([first], feed)
             bar = _bar(_count(data, limit), tell)
@@ -90,6 +92,9 @@ def measure(
             about["loss"] = probed.loss
     found = tuple(replace(s, stage=stage_of.get(s.name, s.stage)) for s in found)
     readings = dict(probed.readings) if probed else {}
+    for site in found if passed_by else ():
+        if site.name in readings and {site.weight, site.bias} & passed_by:
+            readings[site.name] = replace(readings[site.name], called=False)
     for name, row in rows.items():
         readings[name] = replace(readings.get(name, Reading()), rows=row)
     for name, weight in (matrices(model, found) if keep else {}).items():
@@ -180,7 +185,9 @@ def _stage(stage: Stage | str | None) -> Stage | None:
 
 def _structure(
     model: nn.Module, batch: Batch
-) -> tuple[tuple[Site, ...], tuple[str, ...], tuple[Proof, ...], dict[str, str]]:
+) -> tuple[
+    tuple[Site, ...], tuple[str, ...], tuple[Proof, ...], set[str], dict[str, str]
+]:
     """Trace the training and the inference graph; fall back on the modules alone.
 
     The mode that the model is not in may fail: batch norm cannot train on one sample.
@@ -194,7 +201,7 @@ def _structure(
         except InputError as error:
             unseen[f"graph in {mode}"] = str(error)
     if (graph := graphs.get(model.training)) is None:
-        return module_sites(model), (), (), {"graph": " ".join(unseen.values())}
+        return module_sites(model), (), (), set(), {"graph": " ".join(unseen.values())}
     if any(g.on_this_path for g in graphs.values()):
         unseen["other paths"] = (
             "the model does not export, so its graph is that of one recorded run"
@@ -203,12 +210,17 @@ def _structure(
     # neither the weights nor the activations their verdict.
     try:
         found, bends = structure(model, graph)
+        # what is read in the mode that is run is seen there, under autocast too, where
+        # the graph knows of no calls
+        other = graphs.get(not model.training)
+        passed_by = strays(model, other) - strays(model, graph) if other else set()
     except Exception as error:
-        return module_sites(model), (), (), {"graph": _ours(error)}
+        return module_sites(model), (), (), set(), {"graph": _ours(error)}
     try:
-        return found, bends, proofs(model, graphs.get(True), graphs.get(False)), unseen
+        proved = proofs(model, graphs.get(True), graphs.get(False))
     except Exception as error:
-        return found, bends, (), {"graph": _ours(error)}
+        return found, bends, (), passed_by, {"graph": _ours(error)}
+    return found, bends, proved, passed_by, unseen
 
 
 def _ours(error: Exception) -> str:

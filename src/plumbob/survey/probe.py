@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from plumbob.errors import InputError, one_line
 from plumbob.survey.batches import Batch
+from plumbob.survey.calls import Calls
 from plumbob.survey.gradients import Gradients
 from plumbob.survey.guard import untouched
 from plumbob.survey.maps import Maps
@@ -69,7 +70,7 @@ def probe(
     _refuse(model)
     sites = tuple(sites)
     tallies = Tallies(model, sites, keep, only)
-    gradient = Gradients(model)
+    gradient, calls = Gradients(model), Calls(model)
     tallies.heads = {site.name: [] for site in heads(sites)}
     record, own = Record(), OwnLoss()
     samples, total, losses = 0, 0.0, 0
@@ -79,11 +80,13 @@ def probe(
             tallies.next_batch(batch.samples)
             maps = Maps(model, tallies.see_input, tallies.see_output)
             maps.gains, maps.vectors = tallies.gains, tallies.vectors
+            maps.reads = calls.reads
             copies = {f"model.{n}": b.clone() for n, b in model.named_buffers()}
             torch.clear_autocast_cache()  # casts made before would not be recognised
             call = (batch, maps, loss, gradient if gradients else None)
             try:
-                output, value = torch.func.functional_call(run, copies, call)
+                with calls.followed():
+                    output, value = torch.func.functional_call(run, copies, call)
             except InputError:
                 raise
             except Exception as error:
@@ -101,7 +104,7 @@ def probe(
                 on_batch(number)
             del output
     known = gradient.samples > 0 and not gradient.hidden
-    readings, silent = tallies.readings(gradient if known else None)
+    readings, silent = tallies.readings(gradient if known else None, calls.strays)
     outputs, targets, net_inputs = record.value()
     if gradient.hidden:
         silent["gradients"] = "reentrant checkpointing hides them: use_reentrant=False"

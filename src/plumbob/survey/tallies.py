@@ -188,9 +188,12 @@ class Tallies:
         )
 
     def readings(
-        self, gradients: Gradients | None
+        self, gradients: Gradients | None, strays: Set[str] = frozenset()
     ) -> tuple[dict[str, Reading], dict[str, str]]:
-        """Return a reading per site that ran, and which did not."""
+        """Return a reading per site that ran, and which did not.
+
+        `strays` are parameters that are read outside their own module's call.
+        """
         self.flush()
         readings: dict[str, Reading] = {}
         silent = {
@@ -221,6 +224,7 @@ class Tallies:
                 sample=rows.value(site.out) if rows else None,
                 grad_weight=grad[0],
                 grad_bias=grad[1],
+                called=strays.isdisjoint({site.weight, site.bias}),
             )
         return readings, silent
 
