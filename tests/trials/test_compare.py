@@ -94,11 +94,11 @@ def test_a_level_that_is_missed_is_censored_and_said():
     assert (found.steps.mean, found.censored) == (30 - 10, 3)
 
 
-def test_a_pair_has_the_level_that_both_reach():
+def test_one_level_is_reached_by_all_runs_of_both():
     base = runs("as it is", [[3, 1.5, 1 + s / 99] for s in range(3)])
-    poor = runs("x", [[3, 2, 2.5]] * 3)
+    poor = runs("x", [[3, 2.5, 2], [3, 1.5, 1], [3, 1.5, 1]])
     found = verdict(poor, base)
-    assert (found.steps.mean, found.censored) == (0, 0)
+    assert (found.steps.mean, found.censored) == (10 / 3, 0)
 
 
 def test_two_seeds_are_too_few():
@@ -117,6 +117,8 @@ def test_divergence_counts_and_poisons_no_mean():
     found = verdict(runs("x", BASE, diverged=every), base)
     assert (found.verdict, found.diverged) == ("hurts", 5)
     assert verdict(base, runs("x", BASE, diverged=every)).verdict == "helps"
+    few = verdict(runs("x", BASE[:3], diverged=range(3)), runs("as it is", BASE[:3]))
+    assert few.verdict == "too few seeds"  # fisher(3, 0, 3) is 0.1
     two = verdict(runs("x", np.array(BASE) - 0.5, diverged=[1, 2]), base)
     assert two.verdict == "no difference seen"
     assert two.loss.mean == pytest.approx(-0.5)
@@ -139,3 +141,31 @@ def test_claims_are_false_in_no_more_cases_than_chosen():
     assert claimed >= 10  # or the test could not fail
     helps = found.count("helps")
     assert abs(helps - claimed / 2) < 4 * np.sqrt(claimed / 4)
+
+
+def overfitted(random, lowest):
+    """Parabolas: the lowest loss is where the curve turns, after 10 of 20 points."""
+    centre = random.normal(10, 0.5, size=(len(lowest), 1))
+    return lowest + 0.01 * (np.arange(21) - centre) ** 2
+
+
+def levelled(random, lowest):
+    """Falls to a plateau."""
+    return lowest + np.exp(-np.arange(21) / 3)
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 5])
+@pytest.mark.parametrize("shape", [overfitted, levelled])
+def test_steps_are_claimed_no_more_often_than_chosen(shape, seeds):
+    """Curves that turn or level off, at heights that chance alone decides."""
+    random = np.random.default_rng(0)
+
+    def curves():
+        curve = shape(random, 1 + 0.1 * random.normal(size=(seeds, 1)))
+        return curve + 0.005 * random.normal(size=curve.shape)
+
+    found = [verdict(runs("x", curves()), runs("y", curves())) for _ in range(400)]
+    steps = sum(one.steps.sign(10) != 0 for one in found)
+    claimed = sum(one.verdict in {"helps", "hurts"} for one in found)
+    assert steps <= stats.binom.ppf(0.999, 400, 0.025)
+    assert claimed <= stats.binom.ppf(0.999, 400, 0.05)

@@ -61,17 +61,21 @@ def compare(
     """Compare an arm with the model as it is, seed by seed.
 
     Why:
-        Loss and steps are each judged at alpha / 2, so that a verdict is wrong in at
-        most a share alpha of the comparisons where nothing differs (Bonferroni); where
-        both speak, the loss decides. Steps are known to `every` steps only: the
+        Loss and steps are each judged at alpha / 2, so that where nothing differs a
+        verdict is wrong in at most a share alpha of the comparisons (Bonferroni), as
+        far as the differences are near normal; where both speak, the loss decides. Steps are known to `every` steps only: the
         variance of the difference of two such roundings, every^2 / 6, is the least
         that is believed. Where runs diverge, losses say little: the numbers of
-        diverged runs are then compared instead, by Fisher's exact test at alpha.
+        diverged runs are then compared instead, by Fisher's exact test at alpha; of
+        seeds that are too few for it even where all runs of one side diverge, no
+        verdict is given.
 
-        The level is by default that which both runs of a pair reach: the higher of
-        their lowest losses. So no run is censored and neither side is favoured. A
-        level taken from the run as it is alone would be reached by that run always,
-        and by another only if it is better: a bias towards "helps".
+        The level is by default one for all seeds, the lowest that every run of both
+        reaches: the highest of their lowest losses. So no run is censored and neither
+        side is favoured. A level of each pair would be the lowest loss of one of its
+        two runs, which the other passes early: differences keep away from 0, and of
+        such Student's interval leaves out 0 too often. A level of the runs as it is
+        alone would be reached by these always, and by others only if they are better.
 
     Args:
         arm: the runs of the arm, one for each seed.
@@ -89,11 +93,14 @@ def compare(
         for a, b in pairs
         if a.metric is not None and b.metric is not None
     ]
+    if level is None:
+        lowest = [min(x for _, x, _ in run.curve) for pair in pairs for run in pair]
+        level = max(lowest, default=nan)
     reached = [_reached(a, b, level, every) for a, b in pairs]
     loss = change(losses, share)
     steps = change([a - b for a, b, _ in reached], share, least=every**2 / 6)
     broken = sum(not run.ended for run in arm), sum(not run.ended for run in base)
-    if len(arm) < FEWEST:
+    if len(arm) < FEWEST or (any(broken) and fisher(len(arm), 0, len(arm)) > alpha):
         verdict = TOO_FEW
     elif any(broken):
         sign = (broken[0] > broken[1]) - (broken[0] < broken[1])
@@ -120,13 +127,10 @@ def _word(sign: int) -> str:
     return (NONE, HURTS, HELPS)[sign]
 
 
-def _reached(a: Run, b: Run, level: float | None, every: int) -> tuple[int, int, int]:
+def _reached(a: Run, b: Run, level: float, every: int) -> tuple[int, int, int]:
     """Return the steps of two runs to a level, and how many of them miss it."""
-    height = level
-    if height is None:
-        height = max(min(loss for _, loss, _ in run.curve) for run in (a, b))
     first = [
-        next((step for step, loss, _ in run.curve if loss <= height), None)
+        next((step for step, loss, _ in run.curve if loss <= level), None)
         for run in (a, b)
     ]
     last = a.curve[-1][0] + every

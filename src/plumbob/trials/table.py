@@ -129,7 +129,7 @@ class Table:
     def _foot(self) -> list[str]:
         foot: list[str] = []
         if count := len(self.comparisons):
-            level = "the lowest loss that both runs of a pair reach"
+            level = "the lowest loss that all runs of both reach"
             if self.level is not None:
                 end = self.steps + self.every
                 level = f"a loss of {self.level:.4g} (never reached: {end} steps)"
@@ -137,8 +137,8 @@ class Table:
                 f"Changes are against the model as it is, ± half the Student interval "
                 f"of {100 * (1 - self.alpha / 2):.4g} % over the seeds. The level is "
                 f"{level}; steps are known to {self.every}. Where nothing differs, a "
-                f"verdict is wrong in at most {100 * self.alpha:.4g} % of cases: "
-                f"{count * self.alpha:.2g} of {count}."
+                f"verdict is wrong in at most {100 * self.alpha:.4g} % of cases where "
+                f"differences are near normal: {count * self.alpha:.2g} of {count}."
             )
             foot.append(fill(text, width=88))
         if self.by_hand:

@@ -64,11 +64,11 @@ def trial(
         metric: called as `metric(outputs, targets)`, a mean over the samples; by
             default accuracy where the loss is a cross-entropy.
         level: the validation loss that steps are counted to; by default the lowest
-            that both runs of a pair reach.
+            that all runs of both arms of a comparison reach.
         minutes: no run is started that would end later; whole seeds are compared.
         processes: how many train at once; the table does not depend on it.
         ray: train on a Ray cluster instead, with one process on all processors.
-        alpha: the error rate of each verdict.
+        alpha: the error rate of each verdict, where differences are near normal.
         stage: of the model as built, as for `check`.
         progress: called with a short line at each step of the work.
 
