@@ -145,8 +145,8 @@ def test_a_part_of_a_packed_weight():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"rows": (8,)}, "units of 0 from 0 to 7, got 8"),
-        ({"columns": (-1,)}, "units of 0 from 0 to 7, got -1"),
+        ({"rows": (8,)}, r"units from 0 to 7 of 0, got \[8\]"),
+        ({"columns": (-1,)}, r"units from 0 to 7 of 0, got \[-1\]"),
         ({"site": {"weight": "3.weight"}}, "3.weight"),
         ({"site": {"out": 9}}, "not laid out as W"),
         ({"site": {"kind": "norm"}}, "a norm has no rows"),
@@ -170,3 +170,33 @@ def test_a_frozen_reader_is_refused_before_anything_is_written():
     with pytest.raises(InputError, match=r"2.weight .* frozen"):
         redraw_units(model, site=sites["0"], **given)
     assert torch.equal(model[0].weight, before)
+
+
+def test_units_of_separate_calls_are_drawn_apart():
+    model = mlp(4, 8, 8, 2)
+    sites = layouts(model)
+    for unit in (1, 2):
+        redraw_units(
+            model,
+            site=sites["0"],
+            rows=(unit,),
+            sd=1.0,
+            columns=(unit,),
+            readers=[sites["2"]],
+        )
+    assert not torch.isclose(model[0].weight[1], model[0].weight[2]).any()
+    assert not torch.isclose(model[2].weight[:, 1], model[2].weight[:, 2]).any()
+
+
+def test_units_twice_and_readers_of_other_units_are_refused():
+    model = nn.Sequential(
+        nn.Linear(4, 6), nn.Linear(4, 6), nn.Conv1d(6, 6, 1, groups=2)
+    )
+    sites = layouts(model)
+    before = {n: p.clone() for n, p in model.state_dict().items()}
+    with pytest.raises(InputError, match="different units from 0 to 5"):
+        redraw_units(model, site=sites["0"], rows=(1, 1))
+    for reader, says in (("1", "got 1 with 4 columns"), ("2", "in 2 groups")):
+        with pytest.raises(InputError, match=says):
+            redraw_units(model, site=sites["0"], columns=(1,), readers=[sites[reader]])
+    assert all(torch.equal(before[n], p) for n, p in model.state_dict().items())

@@ -30,8 +30,10 @@ def test_z_is_as_many_times_as_large(layer, shape):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"units": (0, 8)}, "units of 0 from 0 to 7"),
-        ({"factors": (1.0,)}, "1 factors for 2 units"),
+        ({"units": (0, 8)}, "units from 0 to 7 of 0 "),
+        ({"units": (1, 1)}, "different units"),
+        ({"factors": (1.0,)}, "1 numbers"),
+        ({"factors": (1.0, 1e300)}, "values that torch.float32 holds for 0.weight"),
         ({"factors": (1.0, float("inf"))}, "finite factors for 0"),
         ({"site": {"weight": "0.weigth"}}, "Did you mean '0.weight'"),
         ({"site": {"fan_in": 5}}, "not laid out as W"),

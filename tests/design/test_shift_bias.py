@@ -25,8 +25,9 @@ def test_the_sum_is_rounded_once():
     [
         ({"parameter": "2.weigth"}, "Did you mean '2.weight'"),
         ({"units": (0, 3)}, r"units from 0 to 2 of 2.bias \[3\]"),
-        ({"shift": (1.0, 2.0, 3.0)}, "3 numbers for 2 units"),
-        ({"shift": (1.0, float("inf"))}, "sums that torch.float32 holds"),
+        ({"units": (1, 1)}, "different units"),
+        ({"shift": (1.0, 2.0, 3.0)}, "3 numbers"),
+        ({"shift": (1.0, float("inf"))}, "values that torch.float32 holds"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_written(changes, says):

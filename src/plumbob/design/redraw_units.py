@@ -11,9 +11,9 @@ from torch import nn
 
 from plumbob.design.init import gain
 from plumbob.errors import InputError
-from plumbob.survey.layers import Layer, layers
+from plumbob.survey.layers import Layer
 from plumbob.survey.optimizer import each
-from plumbob.survey.writable import writable
+from plumbob.survey.units import check_units, layer_of
 from plumbob.types import Site
 
 
@@ -29,8 +29,9 @@ def redraw_units(
 ) -> None:
     """Draw the weights of some units from a normal distribution, in place.
 
-    The weight's name and the seed of torch decide what is drawn, so the same call
-    draws the same numbers; the generators themselves are not touched. Biases stay.
+    The weight's name and the seed of torch decide what every unit would be drawn as,
+    so the same call draws the same numbers, and calls for different units different
+    ones; the generators themselves are not touched. Biases stay.
 
     Why:
         Equal units stay equal for ever under gradient steps; chance parts them. Units
@@ -50,8 +51,8 @@ def redraw_units(
 
     Raises:
         InputError: the map is not the model's, or is laid out in another way; a unit
-            is not there; or a weight is shared, frozen, computed, quantised or
-            distributed.
+            is not there or named twice; a reader has not so many inputs; or a
+            weight is shared, frozen, computed, quantised or distributed.
 
     Example:
         >>> from plumbob.remedies import layout
@@ -66,13 +67,11 @@ def redraw_units(
         K. He, X. Zhang, S. Ren and J. Sun (2015), Delving deep into rectifiers,
         section 2.2.
     """
-    layer, *reading = (_layer(model, one) for one in (site, *readers))
-    for unit in (*rows, *columns):
-        if not 0 <= unit < layer.site.out:
-            raise InputError(
-                f"expected units of {layer.site.name} from 0 to {layer.site.out - 1}, "
-                f"got {unit}; check the model that is to be mended"
-            )
+    layer, *reading = (layer_of(model, one) for one in (site, *readers))
+    for units in (rows, columns):
+        check_units(units, layer.site.out, layer.site.name)
+    for reader in reading:
+        _check_reader(reader.site, layer.site)
     with torch.no_grad():
         if rows:
             _draw_rows(layer, list(rows), sd)
@@ -88,21 +87,25 @@ def redraw_units(
                     _columns(state, layer.site.out, list(columns), 0.0)
 
 
-def _layer(model: nn.Module, layout: Mapping[str, Any]) -> Layer:
-    site = Site(**layout)
-    writable(model, site.weight)
-    found, unseen = layers(model, [site])
-    if site.name not in found:
-        why = unseen.get(site.name, f"a {site.kind} has no rows")
-        raise InputError(f"cannot draw units of {site.name} anew: {why}")
-    return found[site.name]
+def _check_reader(reader: Site, read: Site) -> None:
+    """Refuse a map whose columns cannot be those of the units.
+
+    Raises:
+        InputError: the sizes do not fit, or only some columns read each unit.
+    """
+    if reader.fan_in % read.out or reader.groups > 1:
+        raise InputError(
+            f"expected readers with a column for each of the {read.out} units of "
+            f"{read.name}, got {reader.name} with {reader.fan_in} columns in "
+            f"{reader.groups} groups; name the maps that read it"
+        )
 
 
 def _draw_rows(layer: Layer, rows: list[int], sd: float | None) -> None:
     if sd is None:
         sd = gain(layer.site.activation or "relu") / sqrt(layer.fans()[0])
     matrix = layer.matrix()
-    matrix[rows] = _normal(layer, matrix[rows]) * sd
+    matrix[rows] = (_normal(layer, matrix) * sd)[rows]
     layer.write(matrix)
 
 
@@ -115,7 +118,8 @@ def _draw_columns(reader: Layer, units: int, columns: list[int]) -> None:
 
 def _columns(reader: Layer, units: int, columns: list[int], sd: float) -> None:
     by_unit = reader.matrix().reshape(reader.site.out, units, -1)
-    by_unit[:, columns] = _normal(reader, by_unit[:, columns]) * sd
+    drawn = _normal(reader, by_unit) * sd
+    by_unit[:, columns] = drawn[:, columns]
     reader.write(by_unit.reshape(reader.site.out, -1))
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from plumbob.errors import InputError
-from plumbob.survey.layers import layers
+from plumbob.survey.guard import or_as_before
+from plumbob.survey.units import check_finite, check_units, layer_of
 from plumbob.survey.writable import writable
-from plumbob.types import Site
 
 
 def rescale_units(
@@ -35,7 +35,8 @@ def rescale_units(
 
     Raises:
         InputError: the map is not the model's, or is laid out in another way; a unit
-            is not there; or a parameter is shared, frozen, computed, quantised or
+            is not there or named twice; what comes out is not finite in the weight's
+            dtype; or a parameter is shared, frozen, computed, quantised or
             distributed.
 
     Example:
@@ -48,31 +49,23 @@ def rescale_units(
         >>> model[0].weight[:, 0].tolist()
         [8.0, 2.0, 8.0]
     """
-    where = Site(**site)
-    for name in filter(None, (where.weight, where.bias)):
-        writable(model, name)
-    found, unseen = layers(model, [where])
-    layer = found.get(where.name)
-    if layer is None:
-        why = unseen.get(where.name, f"a {where.kind} has no rows")
-        raise InputError(f"cannot scale units of {where.name}: {why}")
-    if len(units) != len(factors) or any(not 0 <= unit < where.out for unit in units):
-        raise InputError(
-            f"expected units of {where.name} from 0 to {where.out - 1} and a factor "
-            f"for each, got {len(factors)} factors for {len(units)} units; check the "
-            "model that is to be mended"
-        )
+    layer = layer_of(model, site)
+    if layer.site.bias:
+        writable(model, layer.site.bias)
+    check_units(units, layer.site.out, layer.site.name, factors)
     if not all(map(isfinite, factors)):
         raise InputError(
-            f"expected finite factors for {where.name}, got {list(factors)}; mend what "
-            "makes them first"
+            f"expected finite factors for {layer.site.name}, got {list(factors)}; mend "
+            "what makes them first"
         )
-    matrix, vector = layer.matrix(), layer.vector()
-    times = torch.tensor(factors, dtype=matrix.dtype, device=matrix.device)
-    at = list(units)
-    with torch.no_grad():
-        matrix[at] *= times[:, None]
+    times = torch.tensor(list(factors), dtype=torch.float64)
+    matrix, vector, at = layer.matrix(), layer.vector(), list(units)
+    rows = matrix[at].cpu().double() * times[:, None]
+    matrix[at] = check_finite(rows, matrix, layer.site.weight).to(matrix.device)
+    if vector is not None:
+        some = vector[at].cpu().double() * times
+        vector[at] = check_finite(some, vector, str(layer.site.bias)).to(vector.device)
+    with or_as_before(layer.module), torch.no_grad():
         layer.write(matrix)
         if vector is not None:
-            vector[at] *= times
             layer.shift(vector)

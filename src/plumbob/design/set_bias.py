@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
-from plumbob.errors import InputError
-from plumbob.survey.writable import writable
+from plumbob.survey.units import change_bias
 
 
 def set_bias(
@@ -26,9 +24,9 @@ def set_bias(
         values: one finite number for each of them.
 
     Raises:
-        InputError: there is no such parameter or element, the numbers do not fit or
-            are not finite; or it is shared, frozen, computed, quantised or
-            distributed.
+        InputError: there is no such parameter or element, one is named twice, the
+            numbers do not fit or are not finite; or it is shared, frozen, computed,
+            quantised or distributed.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 3))
@@ -36,19 +34,4 @@ def set_bias(
         >>> model[0].bias[[0, 2]].tolist()
         [1.0, -1.0]
     """
-    bias = writable(model, parameter)
-    count = bias.numel()
-    if len(units) != len(values) or any(not 0 <= unit < count for unit in units):
-        raise InputError(
-            f"expected units from 0 to {count - 1} of {parameter} "
-            f"{list(bias.shape)} and a value for each, got {len(values)} values for "
-            f"{len(units)} units; check the model that is to be mended"
-        )
-    new = torch.tensor(values, dtype=torch.float64, device=bias.device).to(bias.dtype)
-    if not bool(new.isfinite().all()):
-        raise InputError(
-            f"expected values that {bias.dtype} holds for {parameter} "
-            f"{list(bias.shape)}, got {list(values)}; mend what makes them first"
-        )
-    flat = bias.detach().view(-1)
-    flat[torch.tensor(units, dtype=torch.long, device=bias.device)] = new
+    change_bias(model, parameter, units, values, lambda old, new: new)

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from plumbob.errors import InputError
-from plumbob.survey.writable import writable
+from plumbob.survey.units import change_bias
 
 
 def shift_bias(
@@ -25,9 +24,9 @@ def shift_bias(
         shift: one finite number for each of them.
 
     Raises:
-        InputError: there is no such parameter or element, the numbers do not fit or
-            are not finite; or it is shared, frozen, computed, quantised or
-            distributed.
+        InputError: there is no such parameter or element, one is named twice, the
+            numbers do not fit or are not finite; or it is shared, frozen, computed,
+            quantised or distributed.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2))
@@ -36,21 +35,4 @@ def shift_bias(
         >>> model[0].bias.tolist()
         [0.0, -4.5]
     """
-    bias = writable(model, parameter)
-    count = bias.numel()
-    if len(units) != len(shift) or any(not 0 <= unit < count for unit in units):
-        raise InputError(
-            f"expected units from 0 to {count - 1} of {parameter} "
-            f"{list(bias.shape)} and a number for each, got {len(shift)} numbers for "
-            f"{len(units)} units; check the model that is to be mended"
-        )
-    flat = bias.detach().view(-1)
-    at = torch.tensor(units, dtype=torch.long, device=bias.device)
-    new = flat[at].double() + torch.tensor(shift, dtype=torch.float64).to(flat.device)
-    new = new.to(bias.dtype)
-    if not bool(new.isfinite().all()):
-        raise InputError(
-            f"expected sums that {bias.dtype} holds in {parameter} "
-            f"{list(bias.shape)}, got {new.tolist()}; mend what makes them first"
-        )
-    flat[at] = new
+    change_bias(model, parameter, units, shift, torch.add)
