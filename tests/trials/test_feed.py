@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     IterableDataset,
+    RandomSampler,
     TensorDataset,
     WeightedRandomSampler,
 )
@@ -99,6 +101,23 @@ def test_a_loader_is_split_by_the_seed_and_keeps_its_settings():
     assert type(train.sampler) is type(given.sampler)
     assert hold_out(given, 0)[1].dataset.indices == valid.dataset.indices
     assert hold_out(given, 1)[1].dataset.indices != valid.dataset.indices
+
+
+def test_a_batch_sampler_is_split_too():
+    rows = TensorDataset(torch.arange(20.0))
+    draws = RandomSampler(rows, generator=torch.Generator())
+    given = DataLoader(rows, batch_sampler=BatchSampler(draws, 3, drop_last=True))
+    train, valid = hold_out(given, 0)
+    assert [len(x) for (x,) in train] == [3] * 5
+    assert type(train.sampler) is RandomSampler
+    assert [len(x) for (x,) in valid] == [3, 2]
+
+
+def test_single_samples_and_what_holds_no_batches_are_refused():
+    with pytest.raises(InputError, match=r"wrap it: DataLoader\(dataset"):
+        opened(TensorDataset(torch.arange(4.0)), 0)
+    with pytest.raises(InputError, match="cannot feed int"):
+        opened(3, 0)
 
 
 def test_no_batch_of_one_is_left_over():

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import cross_entropy, mse_loss
 
 from plumbob import InputError
 from plumbob.trials.run import Plan, run, start
@@ -147,7 +147,58 @@ def test_a_loss_that_is_not_finite_ends_the_run():
     assert (never.diverged, never.curve) == (0, ())
 
 
-def test_a_loss_with_parameters_is_copied():
+def test_targets_that_the_loss_ignores_are_not_counted():
+    x = torch.eye(4)
+    y = torch.tensor([0, 1, 7, 7])
+
+    def build():
+        model = nn.Linear(4, 4, bias=False)
+        nn.init.eye_(model.weight)
+        return model
+
+    for loss, ignored in (
+        (nn.CrossEntropyLoss(ignore_index=7), 7),
+        (cross_entropy, -100),
+    ):
+        batches = [(x, torch.where(y < 7, y, ignored))]
+        case = plan(build=build, data=batches, valid=batches, loss=loss, steps=1)
+        assert run(case, "as it is", 0).metric == pytest.approx(1)
+
+
+def test_a_loss_with_something_to_train_is_refused():
+    class Loss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, outputs, targets):
+            return mse_loss(self.scale * outputs, targets)
+
+    with pytest.raises(InputError, match="Loss with parameters of its own"):
+        start(plan(loss=Loss()), 0)
+    assert start(plan(loss=Loss().requires_grad_(False)), 0).loss
+
+
+def test_an_optimiser_that_calls_the_loss_itself_is_refused():
+    with pytest.raises(InputError, match="got LBFGS"):
+        run(plan(optimizer=torch.optim.LBFGS), "as it is", 0)
+
+
+def test_data_that_can_be_looped_over_once_are_told():
+    class Once:
+        def __init__(self, items):
+            self.items = iter(items)
+
+        def __iter__(self):
+            return self.items
+
+    rows = (torch.ones(4, 3), torch.ones(4, 1))
+    once = plan(data=Once([rows] * 2), valid=[rows])
+    with pytest.raises(InputError, match="ended after 2 of 5 batches; pass a loader"):
+        run(once, "as it is", 0)
+
+
+def test_a_loss_without_parameters_is_copied():
     class Loss(nn.Module):
         def __init__(self):
             super().__init__()

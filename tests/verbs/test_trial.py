@@ -176,6 +176,7 @@ def test_what_exists_in_this_process_only_cannot_be_sent():
     [
         ({"steps": 0}, "steps of at least 1"),
         ({"minutes": 0.0}, "minutes above 0"),
+        ({"minutes": float("nan")}, "minutes above 0"),
         ({"alpha": 1.0}, "alpha between 0 and 1"),
         ({"model": lambda: 3}, "to make a torch.nn.Module, got int"),
         ({"data": iter([])}, "used up by the first"),
@@ -208,7 +209,8 @@ def test_losses_of_the_model_itself_and_dicts_are_trained():
             out = self.net(x)
             return {"loss": (out - labels).square().mean(), "out": out}
 
-    x = torch.randn(20, trainings.WIDTH)
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(100, trainings.WIDTH, generator=draw)
     batch = {"x": x, "labels": x.sum(1, keepdim=True)}
     table = trial(Own, batch, loss=None, seeds=5, remedies={"faster": faster})
     assert verdicts(table) == {"faster": "helps"}

@@ -95,7 +95,7 @@ def batches(
                 "expected targets= only beside a single batch, got them beside a "
                 "loader; let the loader yield (inputs, targets)"
             )
-        items = _loader(data)
+        items = loader_of(data)
         where = "batch {} of the loader"
     number = 0
     with _same_generators(data):
@@ -114,7 +114,7 @@ def batches(
         )
 
 
-def _loader(data: Any) -> Iterable[Any]:
+def loader_of(data: Any) -> Iterable[Any]:
     """Return the data if they can be looped over for batches, or say why not.
 
     Raises:
@@ -151,12 +151,19 @@ def _guarded(items: Iterable[Any]) -> Iterator[Any]:
         ) from error
 
 
+def generators(data: Any) -> list[torch.Generator]:
+    """Return the generators that a loader, its samplers or its dataset own."""
+    own = getattr(data, "batch_sampler", None)
+    owners = [data, own, getattr(own, "sampler", None)]
+    owners += [getattr(data, name, None) for name in ("sampler", "dataset")]
+    owned = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(g): g for g in owned if type(g) is torch.Generator}.values())
+
+
 @contextmanager
 def _same_generators(data: Any) -> Generator[None, None, None]:
     """Put the generators that a DataLoader owns back where they were."""
-    owners = [data, getattr(data, "sampler", None), getattr(data, "dataset", None)]
-    owned = [getattr(owner, "generator", None) for owner in owners]
-    found = [(g, g.get_state()) for g in owned if type(g) is torch.Generator]
+    found = [(g, g.get_state()) for g in generators(data)]
     try:
         yield
     finally:

@@ -63,12 +63,12 @@ def compare(
     Why:
         Loss and steps are each judged at alpha / 2, so that where nothing differs a
         verdict is wrong in at most a share alpha of the comparisons (Bonferroni), as
-        far as the differences are near normal; where both speak, the loss decides. Steps are known to `every` steps only: the
-        variance of the difference of two such roundings, every^2 / 6, is the least
-        that is believed. Where runs diverge, losses say little: the numbers of
-        diverged runs are then compared instead, by Fisher's exact test at alpha; of
-        seeds that are too few for it even where all runs of one side diverge, no
-        verdict is given.
+        far as the differences are near normal; where both speak, the loss decides.
+        Steps are known to `every` steps only: the variance of the difference of two
+        such roundings, every^2 / 6, is the least that is believed. Where runs diverge,
+        losses say little: the numbers of diverged runs are then compared instead, by
+        Fisher's exact test at alpha; there is no verdict of so few seeds that even all
+        runs of one side would not tell.
 
         The level is by default one for all seeds, the lowest that every run of both
         reaches: the highest of their lowest losses. So no run is censored and neither

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from plumbob import address
 from plumbob.errors import InputError
+from plumbob.survey.batches import generators, loader_of
 from plumbob.survey.guard import same_random
 
 _END = object()
@@ -103,10 +104,9 @@ class Feed:
 
     def _passes(self, *, endless: bool) -> Iterator[Any]:
         data = self.data
-        if isinstance(data, DataLoader):  # persistent workers remember what they drew
-            data = copy.copy(data)
-            data._iterator = None  # pyright: ignore[reportPrivateUsage]
-        draws = Draws(self.seed, _generators(data))
+        if isinstance(data, DataLoader):
+            data = _copied(data)
+        draws = Draws(self.seed, generators(data))
         some = True
         while some:
             some = False
@@ -145,7 +145,7 @@ def opened(data: Any, seed: int) -> Any:
     """Return data at an address, or made by a function, or as they are.
 
     Raises:
-        InputError: they can be looped over only once.
+        InputError: they can be looped over only once, or not for batches.
     """
     if isinstance(data, str):
         make: Callable[[], Any] = partial(address.data, data)
@@ -158,10 +158,31 @@ def opened(data: Any, seed: int) -> Any:
             "or a function that makes it"
         )
     else:
-        return data
+        return _batched(data)
     with Draws(seed).mine():
         made = make()
-    return _Again(make) if isinstance(made, Iterator) else made
+    return _Again(make) if isinstance(made, Iterator) else _batched(made)
+
+
+def _batched(data: Any) -> Any:
+    return data if isinstance(data, Tensor | tuple | Mapping) else loader_of(data)
+
+
+def _copied(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return a loader of the same dataset whose samplers begin where these are."""
+    copied = copy.copy(loader)
+    # Persistent workers remember what they drew.
+    copied._iterator = None  # pyright: ignore[reportPrivateUsage]
+    memo = {id(loader.dataset): loader.dataset}
+    try:
+        own = {
+            name: copy.deepcopy(getattr(loader, name), memo)
+            for name in ("sampler", "batch_sampler")
+        }
+    except Exception:  # the user's; if it draws, the runs are found not to be paired
+        return copied
+    copied.__dict__.update(own)  # a loader lets nobody set them
+    return copied
 
 
 def _sent(item: Any, device: torch.device | None) -> Any:
@@ -171,10 +192,3 @@ def _sent(item: Any, device: torch.device | None) -> Any:
         return part.to(device) if device and hasattr(part, "to") else part
 
     return pytree.tree_map(sent, item)
-
-
-def _generators(data: Any) -> list[torch.Generator]:
-    """Return the generators that a loader, its sampler or its dataset own."""
-    owners = [data, getattr(data, "sampler", None), getattr(data, "dataset", None)]
-    owned = [getattr(owner, "generator", None) for owner in owners]
-    return list({id(g): g for g in owned if type(g) is torch.Generator}.values())

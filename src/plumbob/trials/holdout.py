@@ -49,24 +49,26 @@ def hold_out(data: Any, seed: int) -> tuple[Any, Any]:
 
 
 def _of_loader(loader: DataLoader[Any], seed: int) -> tuple[Any, Any]:
-    sampler: Any = loader.sampler
+    own: Any = loader.batch_sampler  # also where only its batch_size was given
+    simple = own is None or type(own) is BatchSampler
+    sampler: Any = own.sampler if own is not None and simple else loader.sampler
     plain = type(sampler) is SequentialSampler or (
         type(sampler) is RandomSampler
         and not sampler.replacement
         and sampler.num_samples == len(sampler.data_source)
     )
-    own = loader.batch_sampler
     if isinstance(loader.dataset, IterableDataset) or not isinstance(
         loader.dataset, Sized
     ):
         raise InputError(_ask("the loader's dataset has no length"))
-    if not plain or not (own is None or type(own) is BatchSampler):
+    if not (plain and simple):
         raise InputError(_ask("the loader has a sampler of its own"))
     held, rest = _parts(len(loader.dataset), seed)
-    if len(rest) > 1 and len(rest) % (loader.batch_size or 1) == 1:
+    size = loader.batch_size if own is None else own.batch_size
+    if len(rest) > 1 and len(rest) % (size or 1) == 1:
         held.append(rest.pop())  # batch norm cannot train on a last batch of one
     same: dict[str, Any] = {
-        "batch_size": loader.batch_size,
+        "batch_size": size,
         "num_workers": loader.num_workers,
         "collate_fn": loader.collate_fn,
         "pin_memory": loader.pin_memory,
@@ -78,7 +80,7 @@ def _of_loader(loader: DataLoader[Any], seed: int) -> tuple[Any, Any]:
     train = DataLoader(
         Subset(loader.dataset, rest),
         shuffle=type(sampler) is RandomSampler,
-        drop_last=loader.drop_last,
+        drop_last=loader.drop_last if own is None else own.drop_last,
         generator=None if loader.generator is None else torch.Generator(),
         persistent_workers=loader.persistent_workers,
         **same,

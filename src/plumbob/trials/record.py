@@ -9,7 +9,9 @@ class Run:
     """One training from one seed.
 
     `curve` holds (step, validation loss, metric) from step 0 on, `did` the acts that
-    changed the model and where, `diverged` the step at which a loss was not finite.
+    changed the model and where, `diverged` the step at which a loss was not finite,
+    `given` fingerprints of the weights it began with and of the batches until each
+    validation.
     """
 
     arm: str
@@ -17,6 +19,7 @@ class Run:
     curve: tuple[tuple[int, float, float | None], ...]
     did: tuple[tuple[str, str], ...] = ()
     diverged: int | None = None
+    given: tuple[str, ...] = ()
     seconds: float = field(default=nan, compare=False)
 
     @property

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil, isfinite
 from typing import Any
 
@@ -19,6 +20,7 @@ from plumbob.survey.optimizer import each
 from plumbob.survey.probe import loss_of
 from plumbob.trials.feed import Feed, opened, seed_all
 from plumbob.trials.holdout import hold_out
+from plumbob.trials.pairing import Print
 from plumbob.trials.record import Run
 
 POINTS = 20  # validations on the way
@@ -74,12 +76,12 @@ def start(plan: Plan, seed: int) -> Start:
     data = opened(plan.data, seed)
     valid = plan.valid
     data, valid = hold_out(data, seed) if valid is None else (data, opened(valid, seed))
-    loss = address.loss(plan.loss) if isinstance(plan.loss, str) else plan.loss
+    loss = _loss(plan.loss)
     device = next((p.device for p in model.parameters()), None)
     return Start(
         model=model,
         optimizer=_optimizer(plan.optimizer, model),
-        loss=copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss,
+        loss=loss,
         train=Feed(data, seed, device=device, shuffle=True),
         valid=Feed(valid, seed, device=device),
     )
@@ -94,14 +96,16 @@ def run(plan: Plan, arm: str, seed: int) -> Run:
     began = time.monotonic()
     try:
         with alone(plan.dtype):
-            ready = start(plan, seed)
+            ready, given = start(plan, seed), Print()
+            given.model(ready.model)
+            given.mark()
             change = plan.arms[arm]
             optimizer, did = change(
                 ready.model, ready.optimizer, ready.train, ready.loss
             )
             ready.optimizer = optimizer
             seed_all(seed + _TRAINING)
-            curve, diverged = _train(plan, ready)
+            curve, diverged = _train(plan, ready, given)
     except Exception as error:  # the user's code may raise anything
         text = str(error) if isinstance(error, PlumbobError) else one_line(error)
         raise InputError(f"the run '{arm}' of seed {seed} failed: {text}") from error
@@ -111,6 +115,7 @@ def run(plan: Plan, arm: str, seed: int) -> Run:
         curve=tuple(curve),
         did=did,
         diverged=diverged,
+        given=tuple(given.marks),
         seconds=time.monotonic() - began,
     )
 
@@ -159,6 +164,24 @@ def _model(build: Any) -> nn.Module:
     return made
 
 
+def _loss(given: Any) -> Any:
+    """Return a loss that nobody else holds.
+
+    Raises:
+        InputError: it has something to be trained.
+    """
+    loss = address.loss(given) if isinstance(given, str) else given
+    if not isinstance(loss, nn.Module):
+        return loss
+    if any(p.requires_grad for p in loss.parameters()):
+        raise InputError(
+            f"expected a loss with nothing to train, got {type(loss).__name__} with "
+            "parameters of its own, which no optimiser of a trial holds; let a model "
+            "that holds it return the loss, or freeze it: loss.requires_grad_(False)"
+        )
+    return copy.deepcopy(loss)
+
+
 def _optimizer(make: Any, model: nn.Module) -> Any:
     """Return what optimises this model.
 
@@ -185,18 +208,35 @@ def _optimizer(make: Any, model: nn.Module) -> Any:
 Curve = list[tuple[int, float, float | None]]
 
 
-def _train(plan: Plan, ready: Start) -> tuple[Curve, int | None]:
-    """Return the curve, and the step at which a loss was not finite."""
+def _train(plan: Plan, ready: Start, given: Print) -> tuple[Curve, int | None]:
+    """Return the curve, and the step at which a loss was not finite.
+
+    Raises:
+        InputError: the data end, or the optimiser wants more than gradients.
+    """
     optimizers = list(each(ready.optimizer))
+    if any(isinstance(one, torch.optim.LBFGS) for one in optimizers):
+        raise InputError(
+            "expected an optimiser that takes one step from one gradient, got LBFGS, "
+            "which calls the loss itself; pass another"
+        )
     metric = _metric(plan.metric, ready.loss)
-    endless = ready.train.endless()
+    endless = given.batches(ready.train.endless())
     feed = batches(ready.model, endless, loss=ready.loss, limit=plan.steps)
     curve: Curve = []
     for step in range(plan.steps + 1):
-        if step and not _step(ready, optimizers, next(feed)):
+        batch = next(feed, None) if step else None
+        if step and batch is None:
+            raise InputError(
+                f"expected data that can be looped over again, but they ended after "
+                f"{step - 1} of {plan.steps} batches; pass a loader, a list of "
+                "batches, or a function that makes one"
+            )
+        if batch and not _step(ready, optimizers, batch):
             return curve, step
         if step % plan.every == 0 or step == plan.steps:
-            loss, score = _validate(ready, metric)
+            loss, score = _validate(ready, metric, given)
+            given.mark()
             if not isfinite(loss):
                 return curve, step
             curve.append((step, loss, score))
@@ -229,7 +269,9 @@ def _forward(ready: Start, batch: Batch) -> tuple[Any, Tensor]:
     return output, value
 
 
-def _validate(ready: Start, metric: Metric | None) -> tuple[float, float | None]:
+def _validate(
+    ready: Start, metric: Metric | None, given: Print
+) -> tuple[float, float | None]:
     """Return the mean loss and metric over the validation samples, in eval mode.
 
     Loss and metric are taken to be means over the samples of a batch.
@@ -240,7 +282,10 @@ def _validate(ready: Start, metric: Metric | None) -> tuple[float, float | None]
     try:
         with same_random(), torch.no_grad():
             for batch in batches(
-                ready.model, ready.valid, loss=ready.loss, limit=1 << 62
+                ready.model,
+                given.batches(ready.valid),
+                loss=ready.loss,
+                limit=1 << 62,
             ):
                 output, value = _forward(ready, batch)
                 loss += batch.samples * float(value)
@@ -258,15 +303,17 @@ def _metric(given: Any, loss: Any) -> Metric | None:
     if given is not None:
         return address.find(given) if isinstance(given, str) else given
     if isinstance(loss, nn.CrossEntropyLoss) or loss is nn.functional.cross_entropy:
-        return _accuracy
+        return partial(_accuracy, ignored=getattr(loss, "ignore_index", -100))
     if isinstance(loss, nn.BCEWithLogitsLoss):
         return _accuracy_of_logits
     return None
 
 
-def _accuracy(outputs: Tensor, targets: Tensor) -> float:
-    classes = targets if outputs.shape != targets.shape else targets.argmax(1)
-    return float((outputs.argmax(1) == classes).double().mean())
+def _accuracy(outputs: Tensor, targets: Tensor, ignored: int) -> float:
+    if outputs.shape == targets.shape:
+        return float((outputs.argmax(1) == targets.argmax(1)).double().mean())
+    counted = targets != ignored
+    return float((outputs.argmax(1) == targets)[counted].double().mean())
 
 
 def _accuracy_of_logits(outputs: Tensor, targets: Tensor) -> float:

@@ -5,6 +5,7 @@ from contextlib import closing
 from math import ceil
 from time import monotonic
 
+from plumbob.trials.pairing import check_paired
 from plumbob.trials.record import Run
 from plumbob.trials.run import Plan
 
@@ -31,6 +32,9 @@ def carry_out(
         at_once: how many runs there are at a time.
         until: the reading of the monotonic clock, in seconds, at which to be done.
         tell: called with a line after each run.
+
+    Raises:
+        InputError: the runs of a seed were not given the same, or a run failed.
     """
     began, runs, stopped = monotonic(), list[Run](), list[str]()
     jobs = [(arm, seed) for seed in range(seeds) for arm in plan.arms]
@@ -48,6 +52,7 @@ def carry_out(
     try:
         with closing(spread(plan, in_time())) as done:  # pyright: ignore[reportArgumentType]
             for run in done:
+                check_paired(run, runs)
                 runs.append(run)
                 eta = (monotonic() - began) * (len(jobs) / len(runs) - 1)
                 tell(

@@ -147,7 +147,7 @@ def _check_numbers(
     for name, count in counts.items():
         if count < 1:
             raise InputError(f"expected {name} of at least 1, got {count}")
-    if minutes is not None and minutes <= 0:
+    if minutes is not None and not minutes > 0:  # nan too
         raise InputError(f"expected minutes above 0, got {minutes}")
     if not 0 < alpha < 1:
         raise InputError(f"expected an error rate alpha between 0 and 1, got {alpha}")
