@@ -135,6 +135,51 @@ def test_no_model():
         plumbob.apply(finding(), "model.safetensors")
 
 
+def test_a_scripted_model():
+    case = dead_relu(leans=True)
+    report = plumbob.check(**case)
+    with pytest.warns(DeprecationWarning, match=r"jit\.trace"):
+        scripted = torch.jit.trace(case["model"], case["data"])
+    for given in (report, finding("set-bias")):
+        with pytest.raises(InputError, match=r"got a \w+, whose .* before torch.jit"):
+            plumbob.apply(given, scripted)
+
+
+def test_no_optimiser():
+    with pytest.raises(InputError, match=r"expected a torch optimiser .* got int"):
+        plumbob.apply([], mlp(4, 8, 2), optimizer=3)
+
+
+@pytest.mark.parametrize("code", ["PB201", "PB203", "PB205", "PB206", "PB106", "PB601"])
+def test_a_report_is_not_followed_twice(code):
+    case = ZOO[code](leans=True)
+    report = plumbob.check(**case)
+    once = plumbob.apply(report, case["model"])
+    told = []
+    twice = plumbob.apply(report, once, tell=told.append)
+    same(twice.state_dict(), once.state_dict())
+    assert all(": left, " in line for line in told)
+    assert any("changed since the check: check again" in line for line in told)
+    again = plumbob.apply(report, copy.deepcopy(case["model"]))
+    same(again.state_dict(), once.state_dict())
+
+
+def test_after_training_a_report_is_old_but_for_the_optimisers_groups():
+    case = dead_relu(leans=True)
+    optimizer = torch.optim.AdamW(case["model"].parameters(), weight_decay=1.0)
+    report = plumbob.check(**case, optimizer=optimizer)
+    assert {f.code for f in report.findings} == {"PB201", "PB501"}
+    with torch.no_grad():
+        for parameter in case["model"].parameters():
+            parameter.add_(0.5)
+    told = []
+    plumbob.apply(report, case["model"], optimizer=optimizer, tell=told.append)
+    assert sorted(told) == [
+        "PB201 2: left, 2 changed since the check: check again",
+        "PB501 (model): split-groups",
+    ]
+
+
 def test_a_report_of_another_model():
     report = plumbob.check(**dead_relu(leans=True))
     with pytest.raises(InputError, match=r"0.weight of shape \[16, 8\].* \[8, 4\]"):
@@ -223,6 +268,22 @@ def test_consequences_are_left_to_their_root():
     )
     assert told == ["PB999 0: set-bias", "PB999 2: left, PB999 explains it"]
     assert (mended[0].bias[0], mended[2].bias[0]) == (1, 0)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_was_compiled_and_run_is_compiled_again(in_place):
+    model = mlp(4, 8, 2)
+    x = torch.randn(8, 4, generator=seeded()) + 3
+    compiled = torch.compile(model, backend="eager")
+    before = compiled(x)
+    centre = finding("fold-centring", mean=(3.0,) * 4, keep=True)
+    centre.remedy.arguments["site"] = "0"
+    mended = plumbob.apply(centre, compiled, in_place=in_place)
+    assert (mended is compiled) is in_place
+    inner = mended._orig_mod
+    assert inner[0].input_mean.tolist() == [3.0] * 4
+    torch.testing.assert_close(mended(x), before)
+    torch.testing.assert_close(compiled(x), before)
 
 
 def test_a_compiled_model_is_unwrapped():

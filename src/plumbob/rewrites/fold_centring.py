@@ -75,9 +75,12 @@ def fold_centring(
         rounding. Only what learning does from there on changes, as it should. Linear,
         Hugging Face's Conv1D, Conv1d to Conv3d with any padding, stride and groups,
         the first layer of LSTM, GRU and RNN, and their cells, where the model calls
-        the layer: what uses its weight alone passes the mean by. Padding zeros cost a
-        copy of the padded input. Not for transposed convolutions, whose outputs get
-        different numbers of taps.
+        the layer and uses its parameters in no other way: `forward`, or the weight
+        alone, pass the mean by. Padding zeros cost a copy of the padded input. Not
+        for transposed convolutions, whose outputs get different numbers of taps.
+        `torch.jit.trace` and `torch.export` carry the centring along;
+        `torch.jit.script` and `quantize_dynamic`, which puts other layers in place of
+        these, fail on the hook: do them to the model before.
 
     Args:
         model: what to change.

@@ -1,6 +1,6 @@
 """The parameters of a model: their values counted, their units compared, or loaded."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,30 @@ from plumbob.types import Census, Rows, Site
 
 MAPS = {"linear", "conv", "conv-transpose", "recurrent", "embedding"}
 
+STATISTICS = {"running_mean", "running_var", "input_mean"}
+
 
 class Weights:
     """Raw bits of what can be weighed; `unseen` says why not.
 
-    Every parameter, and the running mean and variance of norms.
+    Every parameter, the running mean and variance of norms, and the means that
+    `fold_centring` takes out of x; of some modules' own where these are named.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, modules: Collection[str] | None = None
+    ) -> None:
         self.raw: dict[str, tuple[Shaped[Any, ...], str]] = {}
         self.trainable: dict[str, bool] = {}
         self.unseen: dict[str, str] = {}
         statistics = (
             (name, buffer)
             for name, buffer in model.named_buffers()
-            if name.endswith(("running_mean", "running_var"))
+            if name.rpartition(".")[2] in STATISTICS
         )
         for name, parameter in (*model.named_parameters(), *statistics):
+            if modules is not None and name.rpartition(".")[0] not in modules:
+                continue
             if why := _unreadable(parameter):
                 self.unseen[name] = why
             else:
@@ -87,6 +94,24 @@ def weigh(
         if (found := _rows(site, weights))
     }
     return tensors, rows, weights.unseen
+
+
+def changed(
+    model: nn.Module, modules: Collection[str], before: Mapping[str, Census]
+) -> set[str]:
+    """Return what of some modules' own is not what it was, by its moments and ends."""
+    weights = Weights(model, modules)
+    now = {name: census(*found) for name, found in weights.raw.items()}
+    return {
+        name
+        for name, found in now.items()
+        if name not in before or _values(found) != _values(before[name])
+    }
+
+
+def _values(c: Census) -> str:
+    """Return the facts of a tensor's values, of which NaN shall equal NaN."""
+    return repr((c.dtype, c.zeros, c.nans, c.infs, c.mean, c.var, c.low, c.high))
 
 
 def matrices(

@@ -1,14 +1,15 @@
 """`apply`: do what remedies say, on a copy of the model or in place."""
 
-import copy
+import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from plumbob.errors import InputError, one_line
+from plumbob.verbs.all_or_nothing import all_or_nothing, copied
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,11 +66,13 @@ def apply(
     what they explain is not, and goes with them. Left are remedies by hand and what
     was found on facts that another remedy has just changed: at a site that it wrote
     to, and, of what was measured on data (given a report, which knows the graph), at
-    sites behind one. So check again afterwards, and apply what is left.
+    sites behind one. So check again afterwards, and apply what is left. A report also
+    knows the values that it is of: where a layer has changed since, by training or by
+    these very remedies, its findings are left. A finding by itself does not.
 
     Args:
         findings: a report, one finding, or several.
-        model: the model that was checked, or one built alike.
+        model: the model that was checked, or one of the same values.
         optimizer: the optimiser (or several) that trains it. Remedies of groups need
             it, and the state of what is drawn anew begins anew.
         in_place: change the model (and the optimiser) given, not a copy. Should it
@@ -97,9 +100,11 @@ def apply(
         >>> plumbob.check(mended, case["data"]).findings
         ()
     """
+    import torch
     from torch import nn
 
     from plumbob.report.report import Report
+    from plumbob.survey.optimizer import each
     from plumbob.types import Finding
 
     one = isinstance(findings, Finding)
@@ -115,12 +120,19 @@ def apply(
             f"expected the model that was checked, got {type(model).__name__}; load a "
             "checkpoint into its model first"
         )
+    if isinstance(getattr(model, "_orig_mod", model), torch.jit.ScriptModule):
+        raise InputError(
+            f"expected a model of Python modules, got a {type(model).__name__}, whose "
+            "layers cannot be changed; apply before torch.jit.script"
+        )
+    if optimizer is not None:
+        list(each(optimizer))
     if isinstance(findings, Report):
         _belongs(findings, model)
     if not in_place:
-        model, optimizer = _copied(model, optimizer)
+        model, optimizer = copied(model, optimizer)
     report = findings if isinstance(findings, Report) else None
-    with _all_or_nothing(model, optimizer) if in_place else nullcontext():
+    with all_or_nothing(model, optimizer) if in_place else nullcontext():
         for finding, left in follow(roots, report, model, optimizer, raises=one):
             if tell:
                 tell(_headline(finding, left and f"left, {left}"))
@@ -151,9 +163,18 @@ def follow(
             left = _follow(finding, inner, optimizer, raises=raises)
         if left is None:
             plan.done(finding)
+            if "torch._dynamo" in sys.modules:
+                _forget_compiled()
         elif raises:
             raise InputError(_headline(finding, f"cannot be applied: {left}"))
         yield finding, left
+
+
+def _forget_compiled() -> None:
+    """Let torch.compile compile again: it asks for no new hooks, not even of a copy."""
+    import torch
+
+    torch.compiler.reset()
 
 
 def _headline(finding: "Finding", told: str | None) -> str:
@@ -215,6 +236,7 @@ class _Plan:
     ) -> None:
         from plumbob.paths import behind, readers
         from plumbob.survey.trace import module_sites
+        from plumbob.survey.weights import changed
         from plumbob.types import Needs
         from plumbob.verbs.shelf import shelf
 
@@ -225,6 +247,12 @@ class _Plan:
         self.measured = {rule.code for rule in shelf() if rule.needs & run}
         self.moved: dict[str, str] = {}
         self.optimizer = optimizer
+        findings = list(findings)
+        self.stale = set[str]()  # modules
+        if report is not None:
+            modules = {m for f in findings if f.remedy.act for m in self._modules(f)}
+            found = changed(model, modules, report.survey.tensors)
+            self.stale = {name.rpartition(".")[0] for name in found}
         self.writers: dict[str, Finding] = {}  # the worst at each place
         for finding in findings:
             if self._cannot(finding) is None:
@@ -255,7 +283,18 @@ class _Plan:
             return f"by hand: {remedy.advice}"
         if _changes_optimizer(remedy.act) and self.optimizer is None:
             return "it changes the optimiser: give it as optimizer="
+        if stale := sorted(self.stale & self._modules(finding)):
+            return f"{stale[0] or 'the model'} changed since the check: check again"
         return None
+
+    def _modules(self, finding: "Finding") -> set[str]:
+        """Return the modules that hold what a remedy writes to or reads."""
+        if _changes_optimizer(finding.remedy.act or ""):
+            return set()  # it moves parameters, whatever their values
+        places = self._places(finding)
+        own = [s for s in self.sites if s.name in places]
+        names = {name for s in own for name in (s.weight, s.bias) if name}
+        return places | {name.rpartition(".")[0] for name in names}
 
     def done(self, finding: "Finding") -> None:
         """Note what lies behind a remedy that was followed."""
@@ -312,51 +351,3 @@ def _belongs(report: "Report", model: "nn.Module") -> None:
                 f"{list(tensor.shape)}, got {type(inner).__name__} with "
                 f"{list(shapes[name]) if name in shapes else 'none'}; check this model"
             )
-
-
-def _copied(model: "Model", optimizer: Any) -> "tuple[Model, Any]":
-    """Copy both together, so that the one still holds the other's parameters.
-
-    Raises:
-        InputError: something in them cannot be copied.
-    """
-    from plumbob.survey.guard import same_random
-
-    try:
-        with same_random():
-            return copy.deepcopy((model, optimizer))
-    except Exception as error:  # whatever the user's modules raise
-        raise InputError(
-            f"{type(model).__name__} cannot be copied ({one_line(error)}); build it "
-            "once more and apply with in_place=True"
-        ) from error
-
-
-@contextmanager
-def _all_or_nothing(model: "nn.Module", optimizer: Any) -> Generator[None, None, None]:
-    """Put model and optimisers back as they were where something fails."""
-    from torch import Tensor
-
-    from plumbob.survey.guard import or_as_before
-    from plumbob.survey.optimizer import each
-
-    before = [
-        (
-            one,
-            [{**group, "params": [*group["params"]]} for group in one.param_groups],
-            {
-                p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in s.items()}
-                for p, s in one.state.items()
-            },
-        )
-        for one in (each(optimizer) if optimizer is not None else ())
-    ]
-    try:
-        with or_as_before(model):
-            yield
-    except BaseException:
-        for one, groups, state in before:
-            one.param_groups[:] = groups
-            one.state.clear()
-            one.state.update(state)
-        raise
