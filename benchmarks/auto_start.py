@@ -2,8 +2,9 @@
 
 Eight nets on the 8x8 digits of scikit-learn, torch's initial values against
 `initialise_(scheme="auto")`, at two rates of AdamW: 200 steps of 64, 5 paired seeds.
-The nets were written after the defaults of "auto" had been set, and run once. Three
-minutes: `python benchmarks/auto_start.py`.
+The nets were written after the defaults of "auto" had been set, and nothing was set
+by them (docs/begin-plumb.md also tells of a first draft). Three minutes:
+`python benchmarks/auto_start.py`.
 """
 
 from functools import partial

@@ -25,7 +25,7 @@ from plumbob.columns import columns
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import tried
-from tried import HEALTHY, HEALTHY_STEPS, LEANING, LEANING_STEPS
+from tried import HEALTHY, HEALTHY_STEPS, LEANING, LEANING_SEEDS, LEANING_STEPS
 
 NULL, IDLE = 34, 2  # trials of each healthy net
 HEAD = ["net", "remedy", "loss", "interval", "steps", "interval", "verdict"]
@@ -44,7 +44,7 @@ def leaning(nets):
     rows, right, wrong, calls = [], 0, Counter(), 0
     for name in nets:
         case = LEANING[name]
-        given = case.settings() | {"steps": LEANING_STEPS}
+        given = case.settings() | {"steps": LEANING_STEPS, "seeds": LEANING_SEEDS}
         mended = plumbob.trial(**given, remedies=[case.code]).comparisons
         others = plumbob.trial(**given, remedies=case.wrong).comparisons
         rows += [row(name, found) for found in (*mended, *others)]
