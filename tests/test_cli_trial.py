@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from plumbob import cli
+from plumbob.trials.record import Run
+from plumbob.trials.table import Table
 
 NET = """
 import torch
@@ -74,3 +76,46 @@ def test_bad_use_is_one_sentence(plumbob, change, told):
     assert err.startswith("error: ")
     assert told in err
     assert err.count("\n") == 1
+
+
+def test_a_folder_that_does_not_exist_is_refused_before_the_trial(plumbob, monkeypatch):
+    monkeypatch.setattr("plumbob.verbs.trial.trial", lambda *a, **k: pytest.fail("ran"))
+    status, out, err = plumbob(f"{LINE} -o no/table.json")
+    assert (status, out) == (2, "")
+    assert "expected a folder that exists" in err
+
+
+def result(stopped=None):
+    runs = tuple(
+        Run(arm=arm, seed=seed, curve=((0, 2.0, None), (10, end + seed / 9, None)))
+        for seed in range(3)
+        for arm, end in (("as it is", 1.0), ("x", 0.5))
+    )
+    return Table(runs=runs, steps=10, every=10, alpha=0.05, stopped=stopped)
+
+
+def test_a_table_that_cannot_be_written_is_printed(plumbob, monkeypatch):
+    monkeypatch.setattr("plumbob.verbs.trial.trial", lambda *a, **k: result())
+    Path("folder").mkdir()
+    status, out, err = plumbob(f"{LINE} -o folder")
+    assert status == 2
+    assert "3 paired seeds" in out
+    assert "cannot be written" in err
+
+
+def test_an_interruption_prints_what_there_is(plumbob, monkeypatch):
+    stopped = "Stopped early (interrupted): 3 of 5 seeds are complete."
+    monkeypatch.setattr("plumbob.verbs.trial.trial", lambda *a, **k: result(stopped))
+    status, out, err = plumbob(LINE)
+    assert (status, err) == (130, "interrupted\n")
+    assert "3 paired seeds" in out
+
+
+def test_an_interruption_before_the_first_run_is_told(plumbob, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("plumbob.verbs.trial.trial", interrupted)
+    status, out, err = plumbob(LINE)
+    assert (status, out) == (130, "")
+    assert err == "interrupted before any seed was compared\n"

@@ -1,6 +1,8 @@
 """`plumbob trial`."""
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ import typer
 from plumbob.cli.inputs import progress
 from plumbob.cli.options import Debug
 from plumbob.cli.outputs import write
+from plumbob.errors import InputError
 
 
 class Form(str, Enum):
@@ -86,9 +89,11 @@ def trial(
     debug: Debug = False,
 ) -> int:
     """Train with and without each remedy, paired, and say which of them help."""
+    from plumbob.trials.schedule import INTERRUPTED
     from plumbob.verbs.trial import trial
 
-    with progress() as step:
+    _check_folder(output)
+    with progress() as step, _told_of_interruption():
         table = trial(
             target,
             data,
@@ -107,7 +112,30 @@ def trial(
         )
     text = json.dumps(table.to_dict(), indent=2) if form is Form.JSON else str(table)
     if output:
-        write(output, text)
+        try:
+            write(output, text)
+        except InputError:  # what took long must not be lost
+            typer.echo(text)
+            raise
     else:
         typer.echo(text)
+    if table.stopped and INTERRUPTED in table.stopped:
+        typer.echo("interrupted", err=True)
+        return 130
     return 0
+
+
+def _check_folder(output: Path | None) -> None:
+    if output and not output.resolve().parent.is_dir():
+        raise InputError(
+            f"expected a folder that exists for '{output}'; make it, or name another"
+        )
+
+
+@contextmanager
+def _told_of_interruption() -> Generator[None, None, None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted before any seed was compared", err=True)
+        raise

@@ -9,6 +9,7 @@ from plumbob.trials.pairing import check_paired
 from plumbob.trials.record import Run
 from plumbob.trials.run import Plan
 
+INTERRUPTED = "interrupted"
 Job = tuple[str, int]  # arm, seed
 # Takes jobs from the iterator when there is room, and yields their runs in any order.
 Spread = Callable[[Plan, Iterable[Job]], Iterator[Run]]
@@ -60,7 +61,7 @@ def carry_out(
                     f"of {seeds}, {_duration(eta)} left"
                 )
     except KeyboardInterrupt:
-        stopped.append("interrupted")
+        stopped.append(INTERRUPTED)
     have = {(run.arm, run.seed): run for run in runs}
     whole = [s for s in range(seeds) if all((arm, s) in have for arm in plan.arms)]
     kept = tuple(have[arm, seed] for seed in whole for arm in plan.arms)
