@@ -111,18 +111,21 @@ def trial(
             progress=step,
         )
     text = json.dumps(table.to_dict(), indent=2) if form is Form.JSON else str(table)
-    if output:
-        try:
-            write(output, text)
-        except InputError:  # what took long must not be lost
-            typer.echo(text)
-            raise
-    else:
-        typer.echo(text)
+    _tell(text, output)
     if table.stopped and INTERRUPTED in table.stopped:
         typer.echo("interrupted", err=True)
         return 130
     return 0
+
+
+def _tell(text: str, output: Path | None) -> None:
+    if output is None:
+        return typer.echo(text)
+    try:
+        write(output, text)
+    except InputError:  # what took long must not be lost
+        typer.echo(text)
+        raise
 
 
 def _check_folder(output: Path | None) -> None:
