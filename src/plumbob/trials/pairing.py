@@ -12,7 +12,7 @@ from plumbob.errors import InputError
 from plumbob.survey.graph import tensors
 from plumbob.trials.record import Run
 
-READ = 1 << 12  # values of each tensor, evenly over it: time is for the training
+READ = 1 << 9  # values of each tensor, evenly over it: time is for the training
 
 
 class Print:
