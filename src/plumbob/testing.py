@@ -309,6 +309,7 @@ def _never_half(
             )
         else:
             return
+    _hold(False, f"{name} takes more than 1000 operations, so this cannot be tried")
 
 
 def _measured(rule: Rule, case: Mapping[str, Any]) -> Survey:

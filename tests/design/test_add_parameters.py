@@ -43,6 +43,30 @@ def test_a_tied_pair_is_added_once():
     assert adam.param_groups[1]["params"] == [model[1].weight]
 
 
+def test_of_several_optimisers_the_one_for_such_parameters_takes_each():
+    model = net()
+    muon = torch.optim.Muon([model[0].weight], lr=0.3)
+    adam = torch.optim.AdamW([model[0].bias], lr=0.01)
+    names = ["1.weight", "1.bias"]
+    add_parameters(model, [muon, adam], parameters=names, undecayed=["1.bias"])
+    assert [g["params"] for g in muon.param_groups[1:]] == [[model[1].weight]]
+    assert [g["params"] for g in adam.param_groups[1:]] == [[model[1].bias]]
+    assert (muon.param_groups[1]["lr"], adam.param_groups[1]["lr"]) == (0.3, 0.01)
+    assert adam.param_groups[1]["weight_decay"] == 0
+
+
+@pytest.mark.parametrize(("held", "count"), [("0.weight", 0), ("0.bias", 2)])
+def test_where_none_or_both_of_two_optimisers_could_take_it_nothing_changes(
+    held, count
+):
+    model = net()
+    other = nn.Parameter(torch.zeros_like(model.get_parameter(held)))
+    two = [torch.optim.SGD([p]) for p in (model.get_parameter(held), other)]
+    with pytest.raises(InputError, match=f"1 axes, like 1.bias .*got {count} that do"):
+        add_parameters(model, two, parameters=["1.bias"])
+    assert [len(one.param_groups) for one in two] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -27,3 +27,12 @@ def test_what_has_no_statistics_is_refused(norm, says):
     model = nn.ModuleDict({"fc": nn.Linear(3, 4), "bn": nn.BatchNorm1d(4)})
     with pytest.raises(InputError, match=says):
         reset_statistics(model, norm=norm)
+
+
+def test_a_frozen_norm_is_left():
+    model = nn.Sequential(nn.BatchNorm1d(2)).requires_grad_(False)
+    model[0].running_mean.fill_(3)
+    with pytest.raises(InputError, match="'0', which is frozen"):
+        reset_statistics(model, norm="0")
+    assert model[0].running_mean.tolist() == [3, 3]
+    reset_statistics(nn.Sequential(nn.BatchNorm1d(2, affine=False)), norm="0")

@@ -1,5 +1,6 @@
 """The laws of every rewrite, on nets that hypothesis draws."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -10,12 +11,18 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 import plumbob.rewrites
-from nets import key_bias, seeded
+from nets import key_bias, mlp, seeded
+from plumbob.design.redraw_units import redraw_units
+from plumbob.design.rescale_units import rescale_units
+from plumbob.design.set_bias import set_bias
+from plumbob.design.shift_bias import shift_bias
+from plumbob.remedies import layout
 from plumbob.rewrites.certify import certify
 from plumbob.rewrites.drop_null_bias import drop_null_bias
 from plumbob.rewrites.fold_centring import fold_centring
+from plumbob.survey.trace import module_sites
 from plumbob.survey.writable import writable
-from plumbob.testing import check_rewrite
+from plumbob.testing import SPOILS, _never_half, _refuses, check_rewrite
 from plumbob.types import Safety
 
 
@@ -141,6 +148,45 @@ def test_any_bias_before_a_batch_norm_can_be_dropped(out, momentum, tracked, see
     model = filled(nn.Sequential(nn.Linear(3, out), norm), seed)
     act = partial(drop_null_bias, parameter="0.bias", norm="1")
     assert certify(model, act, drawn(6, 3), seed=seed).holds
+
+
+SITES = {s.name: layout(s) for s in module_sites(mlp(3, 4, 2))}
+
+
+@pytest.mark.parametrize(
+    ("act", "arguments", "writes"),
+    [
+        (set_bias, {"parameter": "0.bias", "units": (1,), "values": (2.0,)}, "0.bias"),
+        (shift_bias, {"parameter": "0.bias", "units": (1,), "shift": (2.0,)}, "0.bias"),
+        (
+            rescale_units,
+            {"site": SITES["0"], "units": (1, 2), "factors": (0.5, 2.0)},
+            "0.bias",
+        ),
+        (redraw_units, {"site": SITES["0"], "rows": (1, 2), "sd": 1.0}, "0.weight"),
+        (
+            redraw_units,
+            {
+                "site": SITES["0"],
+                "rows": (1,),
+                "sd": 1.0,
+                "columns": (1,),
+                "readers": [SITES["2"]],
+            },
+            "2.weight",
+        ),
+    ],
+    ids=lambda given: getattr(given, "__name__", ""),
+)
+def test_what_may_not_be_written_is_refused_and_nothing_is_done_by_half(
+    act, arguments, writes
+):
+    model = filled(mlp(3, 4, 2))
+    for what, spoil in SPOILS.items():
+        spoiled = copy.deepcopy(model)
+        spoil(spoiled, writes)
+        _refuses(act, act.__name__, what, spoiled, arguments)
+    _never_half(act, act.__name__, model, arguments)
 
 
 def changes_the_function(model):

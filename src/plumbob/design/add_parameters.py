@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.optimizer import each, settings_of
@@ -22,13 +22,15 @@ def add_parameters(
 
     Args:
         model: whose names these are.
-        optimizer: a torch optimiser; of several, the first takes them.
+        optimizer: a torch optimiser; of several, each parameter goes to the one that
+            holds others of as many axes: an optimiser of matrices gets no bias.
         parameters: names as in `model.named_parameters()`.
         undecayed: those of `parameters` that get a group without weight decay.
 
     Raises:
         InputError: a name is no parameter of the model, is held already, or stands
-            in `undecayed` alone. Nothing is changed then.
+            in `undecayed` alone; or not exactly one of several optimisers holds
+            such parameters. Nothing is changed then.
 
     Example:
         >>> import torch
@@ -58,13 +60,39 @@ def add_parameters(
             f"expected undecayed= to name some of parameters=, got '{lone[0]}' "
             "besides; name it in both"
         )
-    first = optimizers[0]
-    named = "param_names" in first.param_groups[0]
-    settings = settings_of(first.param_groups[0])
-    decayed = [name for name in parameters if name not in undecayed]
-    for names, extra in ((decayed, {}), (undecayed, {"weight_decay": 0.0})):
-        unique = {id(known[name]): (name, known[name]) for name in names}
-        pairs = list(unique.values())
-        if pairs:
-            params = pairs if named else [parameter for _, parameter in pairs]
-            first.add_param_group({**settings, **extra, "params": params})
+    takers = {name: _taker(optimizers, known[name], name) for name in parameters}
+    for one in optimizers:
+        first = one.param_groups[0]
+        for extra in ({}, {"weight_decay": 0.0}):
+            mine = {
+                id(known[name]): (name, known[name])
+                for name, taker in takers.items()
+                if taker is one and (name in undecayed) is bool(extra)
+            }
+            pairs = list(mine.values())
+            if pairs:
+                params = pairs if "param_names" in first else [p for _, p in pairs]
+                group = {**settings_of(first), **extra, "params": params}
+                one.add_param_group(group)
+
+
+def _taker(optimizers: Sequence[Any], parameter: Tensor, name: str) -> Any:
+    """Return the only optimiser, or the only one that holds such parameters.
+
+    Raises:
+        InputError: none of several does, or more than one.
+    """
+    if len(optimizers) == 1:
+        return optimizers[0]
+    able = [
+        one
+        for one in optimizers
+        if any(p.ndim == parameter.ndim for g in one.param_groups for p in g["params"])
+    ]
+    if len(able) != 1:
+        raise InputError(
+            f"expected one of {len(optimizers)} optimisers to hold parameters of "
+            f"{parameter.ndim} axes, like {name} {list(parameter.shape)}, got "
+            f"{len(able)} that do; add it by hand to the one that is meant for it"
+        )
+    return able[0]

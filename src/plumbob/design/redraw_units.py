@@ -1,6 +1,7 @@
 """Units are drawn anew: copies of one another, worn away, or cut off by zeros."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from math import sqrt
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 
 from plumbob.design.init import gain
 from plumbob.errors import InputError
+from plumbob.survey.guard import or_as_before
 from plumbob.survey.layers import Layer
 from plumbob.survey.optimizer import each
 from plumbob.survey.units import check_units, layer_of
@@ -72,7 +74,9 @@ def redraw_units(
         check_units(units, layer.site.out, layer.site.name)
     for reader in reading:
         _check_reader(reader.site, layer.site)
-    with torch.no_grad():
+    with ExitStack() as stack, torch.no_grad():
+        for one in (layer, *reading):
+            stack.enter_context(or_as_before(one.module))
         if rows:
             _draw_rows(layer, list(rows), sd)
         for reader in reading if columns else ():

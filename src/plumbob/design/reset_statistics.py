@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
+from plumbob.survey.guard import or_as_before
 
 
 def reset_statistics(model: nn.Module, *, norm: str) -> None:
@@ -19,7 +20,8 @@ def reset_statistics(model: nn.Module, *, norm: str) -> None:
         norm: path of the norm.
 
     Raises:
-        InputError: there is no such module, or it keeps no running statistics.
+        InputError: there is no such module, it keeps no running statistics, or all of
+            its parameters are frozen: nothing would measure them again.
 
     Example:
         >>> model = nn.Sequential(nn.BatchNorm1d(2))
@@ -40,7 +42,14 @@ def reset_statistics(model: nn.Module, *, norm: str) -> None:
             f"expected a norm with a running mean and variance, got '{norm}': "
             f"{type(modules[norm]).__name__}; there is nothing to set back"
         )
-    with torch.no_grad():
+    own = list(modules[norm].parameters(recurse=False))
+    if own and not any(parameter.requires_grad for parameter in own):
+        raise InputError(
+            f"expected a norm that is trained, got '{norm}', which is frozen "
+            "(requires_grad=False), so that 0 and 1 would stay; load its statistics "
+            "from where they were measured"
+        )
+    with or_as_before(modules[norm]), torch.no_grad():
         kept["running_mean"].zero_()
         kept["running_var"].fill_(1)
         if "num_batches_tracked" in kept:
