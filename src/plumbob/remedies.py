@@ -47,17 +47,40 @@ def set_bias(
     values: Float[Any, " out"],
 ) -> Remedy:
     """Return the remedy that gives the bias of some units new values."""
+    return _on_bias(survey, site, advice, units, "set-bias", "values", values)
+
+
+def shift_bias(
+    survey: Survey,
+    site: Site,
+    advice: str,
+    units: Bool[Any, " out"],
+    shift: Float[Any, " out"],
+) -> Remedy:
+    """Return the remedy that adds to the bias of some units."""
+    return _on_bias(survey, site, advice, units, "shift-bias", "shift", shift)
+
+
+def _on_bias(
+    survey: Survey,
+    site: Site,
+    advice: str,
+    units: Bool[Any, " out"],
+    act: str,
+    name: str,
+    values: Float[Any, " out"],
+) -> Remedy:
     place = own_bias(survey, site)
     if place is None or not units.any() or not np.isfinite(values[units]).all():
         return Remedy(advice=advice)
     return Remedy(
         advice=advice,
         safety=Safety.CHANGES_TRAINING,
-        act="set-bias",
+        act=act,
         arguments={
             "parameter": place[0],
             "units": tuple(place[1] + unit for unit in numbers(units)),
-            "values": tuple(float(values[unit]) for unit in numbers(units)),
+            name: tuple(float(values[unit]) for unit in numbers(units)),
         },
     )
 

@@ -15,7 +15,7 @@ from plumbob.design.choice import Chooser
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.batches import Batch, batches
 from plumbob.survey.following import look
-from plumbob.survey.graph import NORMS
+from plumbob.survey.graph import NORMS, inner
 from plumbob.survey.guard import or_as_before, same_random
 from plumbob.survey.layers import Layer, layers
 from plumbob.survey.modules import computed
@@ -109,7 +109,7 @@ def initialise_(
         0     He: N(0, 0.7071^2), gain 1.414; b zero  before relu
         2     He: N(0, 0.125^2), gain 1; b zero       no activation follows
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
+    model = inner(model)
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(f"expected a torch.nn.Module, got {type(model).__name__}")
     for name, parameter in model.named_parameters():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from plumbob.design.optimum import BEFORE, OnScores, OptimalBias, known, optimal_bias
 from plumbob.errors import InputError
+from plumbob.survey.graph import inner
 from plumbob.survey.heads import find_head, net_inputs, run, units_last
 from plumbob.survey.links import Linked
 
@@ -61,7 +62,7 @@ def output_bias_(
         >>> round(head.bias.item(), 3)
         -4.595
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
+    model = inner(model)
     layer = find_head(head, model)
     bias = layer.bias
     z = link = None

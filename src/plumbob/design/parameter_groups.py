@@ -11,7 +11,7 @@ from torch import nn
 from plumbob.design.grouping import Groups, Row, chosen, depths, roles, taken
 from plumbob.errors import InputError
 from plumbob.survey.batches import batches
-from plumbob.survey.graph import Graph, export
+from plumbob.survey.graph import Graph, export, inner
 
 DECAYED = {"matrix", "recurrent"}
 
@@ -74,7 +74,7 @@ def groups(
         Goodfellow, Bengio and Courville (2016), Deep Learning, section 7.1 (biases).
         Clark, Luong, Le and Manning (2020), ELECTRA, appendix (layer-wise decay).
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
+    model = inner(model)
     parameters = dict(model.named_parameters())
     _check(model, parameters, lr, weight_decay, bias_lr, layer_decay)
     names = {id(p): name for name, p in parameters.items()}

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from plumbob.remedies import own_bias
+from plumbob.remedies import shift_bias
 from plumbob.rule import rule
 from plumbob.types import (
     Finding,
     Needs,
     Output,
     Remedy,
-    Safety,
     Severity,
     Site,
     Stage,
@@ -154,20 +153,10 @@ def _remedy(
         units=len(found.shift),
         targeted=len(targeted),
     )
-    place = own_bias(survey, site) if site else None
-    fits = site is not None and site.out == len(found.shift)
-    if place is None or not fits or not np.isfinite(found.shift).all():
+    if site is None or site.out != len(found.shift):
         return Remedy(advice=advice)
-    return Remedy(
-        advice=advice,
-        safety=Safety.CHANGES_TRAINING,
-        act="shift-bias",
-        arguments={
-            "parameter": place[0],
-            "units": tuple(place[1] + unit for unit in targeted),
-            "shift": tuple(float(found.shift[unit]) for unit in targeted),
-        },
-    )
+    named = np.isin(np.arange(site.out), targeted)
+    return shift_bias(survey, site, advice, named, found.shift)
 
 
 def _targeted(found: Output) -> list[int]:

@@ -173,6 +173,11 @@ class _Leaves(nn.Module):
         return tuple(tensors(self.model(*args, **kwargs)))
 
 
+def inner(model: Any) -> Any:
+    """Return the model that `torch.compile` wraps, or the model itself."""
+    return getattr(model, "_orig_mod", model)
+
+
 def tensors(output: Any) -> Iterator[torch.Tensor]:
     """Yield the tensors in nested mappings, sequences and dataclasses."""
     if isinstance(output, torch.Tensor):

@@ -13,6 +13,7 @@ from plumbob.columns import Done
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.batches import batches
 from plumbob.survey.following import look
+from plumbob.survey.graph import inner
 from plumbob.survey.guard import or_as_before, same_random
 from plumbob.survey.layers import Layer, layers
 from plumbob.survey.modules import computed
@@ -60,7 +61,7 @@ def set_in_turn(
     Raises:
         InputError: a name fits no site, or the data cannot be used.
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
+    model = inner(model)
     with same_random(), or_as_before(model):
         every = list(batches(model, data, targets=targets, limit=limit))
         facts = look(model, every)

@@ -14,6 +14,7 @@ from torch import nn
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.batches import LIMIT, Batch, batches
 from plumbob.survey.calls import strays
+from plumbob.survey.graph import inner
 from plumbob.survey.guard import same_random
 from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.outcome import heads
@@ -131,7 +132,7 @@ def _module(model: Any) -> nn.Module:
     Raises:
         InputError: it is no module, has no parameters, or they have no shape yet.
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
+    model = inner(model)
     if not isinstance(model, nn.Module):
         raise InputError(
             f"expected a torch.nn.Module, got {_named(model)}; pass the model "

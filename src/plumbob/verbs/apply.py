@@ -104,6 +104,7 @@ def apply(
     from torch import nn
 
     from plumbob.report.report import Report
+    from plumbob.survey.graph import inner
     from plumbob.survey.optimizer import each
     from plumbob.types import Finding
 
@@ -120,7 +121,7 @@ def apply(
             f"expected the model that was checked, got {type(model).__name__}; load a "
             "checkpoint into its model first"
         )
-    if isinstance(getattr(model, "_orig_mod", model), torch.jit.ScriptModule):
+    if isinstance(inner(model), torch.jit.ScriptModule):
         raise InputError(
             f"expected a model of Python modules, got a {type(model).__name__}, whose "
             "layers cannot be changed; apply before torch.jit.script"
@@ -154,13 +155,14 @@ def follow(
     Raises:
         InputError: `raises` is set and a remedy is not followed.
     """
-    inner = getattr(model, "_orig_mod", model)  # of torch.compile's wrapper
-    roots = list(findings)
-    plan = _Plan(roots, report, inner, optimizer)
+    from plumbob.survey.graph import inner
+
+    bare, roots = inner(model), list(findings)
+    plan = _Plan(roots, report, bare, optimizer)
     for finding in sorted(roots, key=plan.first):
         left = plan.why_not(finding)
         if left is None:
-            left = _follow(finding, inner, optimizer, raises=raises)
+            left = _follow(finding, bare, optimizer, raises=raises)
         if left is None:
             plan.done(finding)
             if "torch._dynamo" in sys.modules:
@@ -341,13 +343,15 @@ def _belongs(report: "Report", model: "nn.Module") -> None:
     Raises:
         InputError: a parameter or statistic is not there, or of another shape.
     """
-    inner = getattr(model, "_orig_mod", model)
-    shapes = {name: tuple(p.shape) for name, p in inner.named_parameters()}
-    shapes |= {name: tuple(b.shape) for name, b in inner.named_buffers()}
+    from plumbob.survey.graph import inner
+
+    bare = inner(model)
+    shapes = {name: tuple(p.shape) for name, p in bare.named_parameters()}
+    shapes |= {name: tuple(b.shape) for name, b in bare.named_buffers()}
     for name, tensor in report.survey.tensors.items():
         if shapes.get(name) != tensor.shape:
             raise InputError(
                 f"expected the model that was checked, with {name} of shape "
-                f"{list(tensor.shape)}, got {type(inner).__name__} with "
+                f"{list(tensor.shape)}, got {type(bare).__name__} with "
                 f"{list(shapes[name]) if name in shapes else 'none'}; check this model"
             )

@@ -15,7 +15,7 @@ from plumbob.columns import Done
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.batches import Batch, batches
 from plumbob.survey.following import look
-from plumbob.survey.graph import tensors
+from plumbob.survey.graph import inner, tensors
 from plumbob.survey.guard import or_as_before, same_random
 from plumbob.survey.layers import Layer, layers
 from plumbob.survey.maps import Map, Maps
@@ -103,7 +103,7 @@ def fold_input_statistics_(
         >>> torch.allclose(model(x), before, atol=1e-4)
         True
     """
-    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
+    model = inner(model)
     with same_random(), or_as_before(model), torch.no_grad():
         raw = next(batches(model, data, targets=targets, limit=1))
         x = _input(raw)
