@@ -41,9 +41,11 @@ def test_the_second_time_the_norm_is_left():
 def test_training_goes_on_with_the_old_optimizer():
     model = normed()
     optimizer = torch.optim.Adam(model.parameters())
+    before = model[0].weight.detach().clone()
     drop_null_bias(model, parameter="0.bias", norm="1")
     model(torch.randn(8, 3)).square().mean().backward()
     optimizer.step()
+    assert not torch.equal(model[0].weight, before)
 
 
 def test_a_norm_of_several_maps_is_left():
