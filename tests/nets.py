@@ -2,38 +2,20 @@
 
 Every function returns the keyword arguments of `plumbob.check` and takes `leans`:
 True for the net that leans, False for its twin that is plumb. ZOO maps each rule's
-code to its function; doctests, law tests and docs share them.
+code to its function; doctests, law tests and docs share them. Each room has a file.
 """
-
-from itertools import pairwise
 
 import torch
 from torch import nn
 
-
-def codes(case, **options):
-    """Return the codes of all findings on a case, consequences included."""
-    import plumbob
-
-    roots = plumbob.check(**case, **options).findings
-    return {f.code for root in roots for f in (root, *root.consequences)}
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def mlp(*widths, activation=nn.ReLU, seed=0):
-    """Linear layers with He's normal weights and zero biases, activations between."""
-    layers = []
-    for fan_in, out in pairwise(widths):
-        layer = nn.Linear(fan_in, out)
-        with torch.no_grad():
-            layer.weight.normal_(0, (2 / fan_in) ** 0.5, generator=seeded(seed))
-            layer.bias.zero_()
-        layers += [layer, activation()]
-        seed += 1
-    return nn.Sequential(*layers[:-1])
+import nets_activations
+import nets_gradients
+import nets_inputs
+import nets_loss
+import nets_optimizer
+import nets_redundancy
+import nets_weights
+from netting import codes, mlp, seeded  # ruff: ignore[unused-import] (for doctests)
 
 
 def non_finite_weight(*, leans):
@@ -215,7 +197,7 @@ def output_bias_prior(*, leans):
     return {"model": model, "data": x, "targets": y, "loss": nn.BCEWithLogitsLoss()}
 
 
-ZOO = {
+OWN = {
     "PB101": non_finite_weight,
     "PB102": symmetric_units,
     "PB103": unused_unit,
@@ -234,3 +216,17 @@ ZOO = {
     "PB502": forgotten_parameter,
     "PB601": output_bias_prior,
 }
+ZOO = dict(
+    sorted(
+        (
+            OWN
+            | nets_weights.CASES
+            | nets_activations.CASES
+            | nets_redundancy.CASES
+            | nets_gradients.CASES
+            | nets_optimizer.CASES
+            | nets_inputs.CASES
+            | nets_loss.CASES
+        ).items()
+    )
+)

@@ -25,7 +25,8 @@ def test_what_is_known_from_what_is_given():
         loss=LOSS,
         optimizer=torch.optim.SGD(model.parameters(), 0.1),
     )
-    assert full.known == ~Needs.HISTORY
+    later = Needs.INPUTS | Needs.LOSS | Needs.SIGNALS | Needs.STEP
+    assert full.known | later == ~Needs.HISTORY
     assert full.about["samples"] == 64
     assert full.about["loss"] == pytest.approx(
         float(LOSS(model(X), Y[torch.randperm(64, generator=seeded())]).detach())
@@ -177,7 +178,7 @@ def test_what_cannot_be_traced_costs_nothing_else(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("by chance")
 
-    monkeypatch.setattr("plumbob.survey.measure.structure", broken)
+    monkeypatch.setattr("plumbob.survey.structures.structure", broken)
     survey = measure(mlp(8, 4, 3), X)
     assert "ZeroDivisionError: by chance" in survey.unseen["graph"]
     assert Needs.ACTIVATIONS in survey.known

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 from operator import length_hint
@@ -12,23 +12,31 @@ import torch
 from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
+from plumbob.survey import structures
 from plumbob.survey.batches import LIMIT, Batch, batches
-from plumbob.survey.calls import strays
 from plumbob.survey.graph import inner
-from plumbob.survey.guard import same_random
+from plumbob.survey.guard import same_random, untouched
+from plumbob.survey.inputs import input_facts
+from plumbob.survey.loss import loss_facts
 from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.outcome import heads
 from plumbob.survey.output import output_facts
 from plumbob.survey.probe import Probed, probe
-from plumbob.survey.shift import proofs
+from plumbob.survey.scene import Scene
+from plumbob.survey.signals import signal_facts
 from plumbob.survey.stage import stages
-from plumbob.survey.trace import Graph, export, module_sites, structure
+from plumbob.survey.step import step_facts
+from plumbob.survey.structures import Structure, ours
+from plumbob.survey.trace import module_sites
 from plumbob.survey.weights import matrices, weigh
-from plumbob.types import Census, Needs, Output, Proof, Reading, Site, Stage, Survey
+from plumbob.types import Census, Needs, Output, Reading, Site, Stage, Survey
 
-# Inputs that the graph is traced with; batch norm maps any two values to +-1, which
-# would hide a wrong theorem.
-FEW = 4
+FACTS: dict[str, Callable[[Scene], tuple[Any, str]]] = {
+    "inputs": input_facts,
+    "loss": loss_facts,
+    "signals": signal_facts,
+    "step": step_facts,
+}
 
 
 @same_random()  # a loader and a first import of torch's tracer draw from them
@@ -64,24 +72,21 @@ def measure(
     about = _about(model)
     if data is None:
         unseen |= dict.fromkeys(("graph", "activations"), "no data given")
-        found: tuple[Site, ...] = module_sites(model)
-        bends: tuple[str, ...] = ()
-        proved: tuple[Proof, ...] = ()
-        passed_by = set[str]()
-        probed = None
+        built = Structure(sites=module_sites(model))
+        probed, first = None, None
     else:
         every = batches(model, data, targets=targets, loss=loss, limit=limit)
         with closing(every) as feed:
             first = next(feed)
             tell("tracing the graph")
-            found, bends, proved, passed_by, why = _structure(model, first)
-            unseen |= why
+            built = structures.read(model, first)
+            unseen |= built.unseen
             feed_again = chain([first], feed)
             bar = _bar(_count(data, limit), tell)
-            probed = _probe(model, feed_again, found, loss, keep, gradients, bar)
+            probed = _probe(model, feed_again, built.sites, loss, keep, gradients, bar)
     tell("weighing the parameters")
     probed_sites = probed.sites if probed else ()
-    found = (*found, *(s for s in probed_sites if s not in found))
+    found = (*built.sites, *(s for s in probed_sites if s not in built.sites))
     tensors, rows, unweighed = weigh(model, found)
     stage_of = stages(model, found, optimizer, said)
     output, why_not = _output(probed, found, loss)
@@ -93,8 +98,8 @@ def measure(
             about["loss"] = probed.loss
     found = tuple(replace(s, stage=stage_of.get(s.name, s.stage)) for s in found)
     readings = dict(probed.readings) if probed else {}
-    for site in found if passed_by else ():
-        if site.name in readings and {site.weight, site.bias} & passed_by:
+    for site in found if built.passed_by else ():
+        if site.name in readings and {site.weight, site.bias} & built.passed_by:
             readings[site.name] = replace(readings[site.name], called=False)
     for name, row in rows.items():
         readings[name] = replace(readings.get(name, Reading()), rows=row)
@@ -105,21 +110,56 @@ def measure(
     facts = optimizer_facts(optimizer, model) if optimizer is not None else None
     if facts is None:
         unseen["optimizer"] = "none given"
-    known = _known(unseen, probed, found, facts is not None, output)
+    more: dict[str, Any] = {}
+    if probed and first is not None and gradients:
+        own = loss is None
+        scene = Scene(
+            model=model,
+            batch=first,
+            probed=probed,
+            sites=found,
+            graphs=built.graphs,
+            loss=probed.own_loss if own else loss,
+            given=not own,
+            optimizer=optimizer,
+            output=output,
+            said=said,
+            trained=said is Stage.TRAINED or bool(facts and facts.steps),
+        )
+        more = _facts(scene, unseen, tell)
+    known = _known(unseen, probed, found, facts is not None, output, more)
     return Survey(
         sites=found,
         known=known,
         readings=readings,
         tensors=tensors,
-        proofs=proved,
+        proofs=built.proofs,
         gradients=probed.gradients if probed else {},
         optimizer=facts,
         output=output,
         unseen=unseen,
-        bends=bends,
+        bends=built.bends,
         said=said or Stage.UNKNOWN,
         about=about | {"digest": _digest(tensors)},
+        **more,
     )
+
+
+def _facts(
+    scene: Scene, unseen: dict[str, str], tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure what builds on the trace and the run; each costs only itself."""
+    found: dict[str, Any] = {}
+    for name, facts in FACTS.items():
+        tell(f"measuring the {name}")
+        try:
+            with untouched(scene.model), same_random():
+                found[name], why = facts(scene)
+        except Exception as error:
+            found[name], why = None, ours(error)
+        if why:
+            unseen[name] = why
+    return found
 
 
 def _silence(line: str) -> None:
@@ -182,66 +222,6 @@ def _stage(stage: Stage | str | None) -> Stage | None:
             + did_you_mean(str(stage), names)
         )
     return Stage(stage)
-
-
-def _structure(
-    model: nn.Module, batch: Batch
-) -> tuple[
-    tuple[Site, ...], tuple[str, ...], tuple[Proof, ...], set[str], dict[str, str]
-]:
-    """Trace the training and the inference graph; fall back on the modules alone.
-
-    The mode that the model is not in may fail: batch norm cannot train on one sample.
-    """
-    graphs: dict[bool, Graph] = {}
-    unseen: dict[str, str] = {}
-    for training in (not model.training, model.training):
-        mode = "training" if training else "inference"
-        try:
-            graphs[training] = _graph(model, batch, training=training)
-        except InputError as error:
-            unseen[f"graph in {mode}"] = str(error)
-    if (graph := graphs.get(model.training)) is None:
-        return module_sites(model), (), (), set(), {"graph": " ".join(unseen.values())}
-    if any(g.on_this_path for g in graphs.values()):
-        unseen["other paths"] = (
-            "the model does not export, so its graph is that of one recorded run"
-        )
-    # The model runs: what fails from here on is our reading of it, which must cost
-    # neither the weights nor the activations their verdict.
-    try:
-        found, bends = structure(model, graph)
-        # what is read in the mode that is run is seen there, under autocast too, where
-        # the graph knows of no calls
-        other = graphs.get(not model.training)
-        passed_by = strays(model, other) - strays(model, graph) if other else set()
-    except Exception as error:
-        return module_sites(model), (), (), set(), {"graph": _ours(error)}
-    try:
-        proved = proofs(model, graphs.get(True), graphs.get(False))
-    except Exception as error:
-        return found, bends, (), passed_by, {"graph": _ours(error)}
-    return found, bends, proved, passed_by, unseen
-
-
-def _ours(error: Exception) -> str:
-    return (
-        f"plumbob could not follow it: {type(error).__name__}: {error}; please report"
-    )
-
-
-def _graph(model: nn.Module, batch: Batch, *, training: bool) -> Graph:
-    """Export on a few inputs, or on all where the model needs them.
-
-    The replays of the proofs compute what the graph computes, so fewer are quicker.
-    """
-    few = batch.few(FEW)
-    if few is not batch:
-        with suppress(InputError):  # a model of pairs, say; all inputs may do
-            graph = export(model, few.args, few.kwargs, training=training)
-            if not graph.on_this_path:
-                return graph
-    return export(model, batch.args, batch.kwargs, training=training)
 
 
 def _probe(
@@ -310,8 +290,10 @@ def _known(
     found: tuple[Site, ...],
     has_optimizer: bool,
     output: Output | None,
+    more: Mapping[str, Any],
 ) -> Needs:
     facts = {
+        **{Needs[name.upper()]: more.get(name) is not None for name in FACTS},
         Needs.WEIGHTS: True,
         Needs.GRAPH: "graph" not in unseen,
         Needs.ACTIVATIONS: probed is not None,

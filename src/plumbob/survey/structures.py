@@ -1,0 +1,97 @@
+"""The graphs of a model, and what is read off them."""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from plumbob.errors import InputError
+from plumbob.survey.batches import Batch
+from plumbob.survey.calls import strays
+from plumbob.survey.shift import proofs
+from plumbob.survey.trace import Graph, export, module_sites, structure
+from plumbob.types import Proof, Site
+
+# Inputs that the graph is traced with; batch norm maps any two values to +-1, which
+# would hide a wrong theorem.
+FEW = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structure:
+    """Sites and theorems; `graphs` are by mode (True: training), where they trace.
+
+    `passed_by` are the parameters that a hook on their module does not see.
+    """
+
+    sites: tuple[Site, ...]
+    graphs: dict[bool, Graph] = field(default_factory=dict[bool, Graph])
+    bends: tuple[str, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+    passed_by: frozenset[str] = frozenset()
+    unseen: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def read(model: nn.Module, batch: Batch) -> Structure:
+    """Trace the training and the inference graph; fall back on the modules alone.
+
+    The mode that the model is not in may fail: batch norm cannot train on one sample.
+    """
+    graphs: dict[bool, Graph] = {}
+    unseen: dict[str, str] = {}
+    for training in (not model.training, model.training):
+        mode = "training" if training else "inference"
+        try:
+            graphs[training] = _graph(model, batch, training=training)
+        except InputError as error:
+            unseen[f"graph in {mode}"] = str(error)
+    if (graph := graphs.get(model.training)) is None:
+        why = {"graph": " ".join(unseen.values())}
+        return Structure(sites=module_sites(model), unseen=why)
+    if any(g.on_this_path for g in graphs.values()):
+        unseen["other paths"] = (
+            "the model does not export, so its graph is that of one recorded run"
+        )
+    # The model runs: what fails from here on is our reading of it, which must cost
+    # neither the weights nor the activations their verdict.
+    try:
+        found, bends = structure(model, graph)
+        # what is read in the mode that is run is seen there, under autocast too, where
+        # the graph knows of no calls
+        other = graphs.get(not model.training)
+        passed_by = strays(model, other) - strays(model, graph) if other else set()
+    except Exception as error:
+        return Structure(sites=module_sites(model), unseen={"graph": ours(error)})
+    try:
+        proved = proofs(model, graphs.get(True), graphs.get(False))
+    except Exception as error:
+        proved, unseen = (), {"graph": ours(error)}
+    return Structure(
+        sites=found,
+        graphs=graphs,
+        bends=bends,
+        proofs=proved,
+        passed_by=frozenset(passed_by),
+        unseen=unseen,
+    )
+
+
+def ours(error: Exception) -> str:
+    """Say that an error is plumbob's own."""
+    return (
+        f"plumbob could not follow it: {type(error).__name__}: {error}; please report"
+    )
+
+
+def _graph(model: nn.Module, batch: Batch, *, training: bool) -> Graph:
+    """Export on a few inputs, or on all where the model needs them.
+
+    The replays of the proofs compute what the graph computes, so fewer are quicker.
+    """
+    few = batch.few(FEW)
+    if few is not batch:
+        with suppress(InputError):  # a model of pairs, say; all inputs may do
+            graph = export(model, few.args, few.kwargs, training=training)
+            if not graph.on_this_path:
+                return graph
+    return export(model, batch.args, batch.kwargs, training=training)

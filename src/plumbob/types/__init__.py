@@ -1,0 +1,30 @@
+"""The nouns of plumbob: frozen dataclasses that every room shares, without torch.
+
+Notation: an affine map is z = W x + b with W of shape (out, in). mu is the mean of
+x, beta = b + W mu = E[z] the effective bias. Arrays are NumPy, float64 unless said.
+"""
+
+from plumbob.types.inputs import Inputs as Inputs
+from plumbob.types.loss import Loss as Loss
+from plumbob.types.measured import Census as Census
+from plumbob.types.measured import Gradient as Gradient
+from plumbob.types.measured import Group as Group
+from plumbob.types.measured import Moments as Moments
+from plumbob.types.measured import Optimizer as Optimizer
+from plumbob.types.measured import Output as Output
+from plumbob.types.measured import Reading as Reading
+from plumbob.types.measured import Rows as Rows
+from plumbob.types.proofs import Proof as Proof
+from plumbob.types.signals import Signals as Signals
+from plumbob.types.sites import Feed as Feed
+from plumbob.types.sites import Site as Site
+from plumbob.types.step import Step as Step
+from plumbob.types.survey import Survey as Survey
+from plumbob.types.verdicts import Finding as Finding
+from plumbob.types.verdicts import Remedy as Remedy
+from plumbob.types.verdicts import Rule as Rule
+from plumbob.types.words import NOTHING as NOTHING
+from plumbob.types.words import Needs as Needs
+from plumbob.types.words import Safety as Safety
+from plumbob.types.words import Severity as Severity
+from plumbob.types.words import Stage as Stage

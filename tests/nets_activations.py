@@ -1,0 +1,3 @@
+"""The zoo's nets of activations; see nets.py."""
+
+CASES = {}

@@ -1,0 +1,3 @@
+"""The zoo's nets of gradients and signals; see nets.py."""
+
+CASES = {}

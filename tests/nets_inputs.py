@@ -1,0 +1,3 @@
+"""The zoo's nets of inputs, targets and the last operations; see nets.py."""
+
+CASES = {}

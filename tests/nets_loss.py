@@ -1,0 +1,3 @@
+"""The zoo's nets of the loss; see nets.py."""
+
+CASES = {}

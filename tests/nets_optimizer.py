@@ -1,0 +1,3 @@
+"""The zoo's nets of the optimiser; see nets.py."""
+
+CASES = {}

@@ -1,0 +1,3 @@
+"""The zoo's nets of redundancy; see nets.py."""
+
+CASES = {}

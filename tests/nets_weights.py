@@ -1,0 +1,3 @@
+"""The zoo's nets of weights; see nets.py."""
+
+CASES = {}
