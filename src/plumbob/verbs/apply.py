@@ -28,6 +28,7 @@ ACTS = {
     "redraw-units": "plumbob.design.redraw_units:redraw_units",
     "rescale-units": "plumbob.design.rescale_units:rescale_units",
     "reset-statistics": "plumbob.design.reset_statistics:reset_statistics",
+    "set-activation": "plumbob.design.set_activation:set_activation",
     "set-bias": "plumbob.design.set_bias:set_bias",
     "shift-bias": "plumbob.design.shift_bias:shift_bias",
     "split-groups": "plumbob.design.split_groups:split_groups",
