@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from plumbob.survey.parts import Part, Parts, storage
+from plumbob.survey.recurrent import Cell, Sums, cells
 
 aten = torch.ops.aten
 
@@ -65,6 +66,8 @@ class Maps(TorchDispatchMode):
         self.gains = set[str]()  # parameters that may scale units: 1-D
         self.vectors = set[str]()  # parameters that may be applied to one vector
         self.reads: Callable[[str], None] | None = None
+        self.on_sum: Callable[[Cell, int, Tensor], None] | None = None
+        self.sums = Sums(cells(model))
         self.parts = Parts(model)
         self.find = self.parts.find
         self.waiting: dict[int, Map] = {}
@@ -73,8 +76,9 @@ class Maps(TorchDispatchMode):
     def forget(self) -> None:
         """Finish what waits for a bias, and drop all that was held of this batch."""
         for waiting in list(self.waiting.values()):
-            self.on_output(waiting)
+            self._done(waiting)
         self.waiting.clear()
+        self.sums.forget()
         self.parts.forget()
 
     def __torch_dispatch__(
@@ -95,16 +99,24 @@ class Maps(TorchDispatchMode):
             own = self.find(bias)
             name = own.name if own else None
             bias = bias.reshape(-1)
-            self.on_output(replace(told, z=out, z_axis=axis, bias=bias, bias_name=name))
+            self._done(replace(told, z=out, z_axis=axis, bias=bias, bias_name=name))
         elif read:
             made = {storage(t) for t in _flat([out])}
             self._finish([key for key in read if key not in made])
+        if self.on_sum and self.sums.terms:
+            for cell, gate, z in self.sums.seen(func, args, out):
+                self.on_sum(cell, gate, z)
         if func in COPIES:
             self.parts.copy(args[0], out)
         elif func in SEEN:
             for found in SEEN[func](self, out, *args, **kwargs):
                 self._tell(found)
         return out
+
+    def _done(self, found: Map) -> None:
+        """Tell of z with its bias."""
+        self.sums.note(found.weight, found.z)
+        self.on_output(found)
 
     def _note(self, args: Any, kwargs: Any) -> None:
         """Tell of the parameters that an operation reads."""
@@ -121,7 +133,7 @@ class Maps(TorchDispatchMode):
         if found.bias is None and found.kind != "embedding":
             self.waiting[storage(found.z)] = found
         else:
-            self.on_output(found)
+            self._done(found)
 
     def _read(self, args: Any) -> list[int]:
         keys = dict.fromkeys(storage(t) for t in _flat(args))
@@ -129,17 +141,23 @@ class Maps(TorchDispatchMode):
 
     def _finish(self, keys: Iterable[int]) -> None:
         for key in keys:
-            self.on_output(self.waiting.pop(key))
+            self._done(self.waiting.pop(key))
 
     def _fused(self, args: Any) -> None:
         """Add the biases that CUDA's recurrent cells add to the gates themselves."""
+        told: list[Map] = []
         for gates, bias in ((args[0], args[3]), (args[1], args[4])):
-            told = self.waiting.pop(storage(gates), None)
+            found = self.waiting.pop(storage(gates), None)
             own = self.find(bias)
-            if told is not None and own is not None:
-                told = replace(told, z=told.z + bias, bias=bias, bias_name=own.name)
-            if told is not None:
-                self.on_output(told)
+            if found is not None and own is not None:
+                z = found.z + bias
+                found = replace(found, z=z, bias=bias, bias_name=own.name)
+            if found is not None:
+                told.append(found)
+                self._done(found)
+        if self.on_sum and len(told) == 2:
+            for cell, gate, z in self.sums.added(told[0].weight, *(m.z for m in told)):
+                self.on_sum(cell, gate, z)
 
     def _added(
         self, func: Any, args: Any, kwargs: Any, read: list[int]
@@ -304,8 +322,8 @@ def _flat(args: Any) -> Iterator[Tensor]:
             yield from _flat(arg)
 
 
-COPIES = {aten._to_copy.default, aten.clone.default}
 FUSED = {aten._thnn_fused_lstm_cell.default, aten._thnn_fused_gru_cell.default}
+COPIES = {aten._to_copy.default, aten.clone.default}
 ADDS = {aten.add.Tensor, aten.add_.Tensor}
 
 

@@ -80,7 +80,7 @@ def probe(
             tallies.next_batch(batch.samples)
             maps = Maps(model, tallies.see_input, tallies.see_output)
             maps.gains, maps.vectors = tallies.gains, tallies.vectors
-            maps.reads = calls.reads
+            maps.reads, maps.on_sum = calls.reads, tallies.see_sum
             copies = {f"model.{n}": b.clone() for n, b in model.named_buffers()}
             torch.clear_autocast_cache()  # casts made before would not be recognised
             call = (batch, maps, loss, gradient if gradients else None)

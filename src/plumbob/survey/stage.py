@@ -73,7 +73,12 @@ def stages(
             still = still or looks.sharp(site.bias)
         return Stage.INIT if still and looks.initial(site.weight) else Stage.UNKNOWN
 
-    return {site.name: stage(site) for site in sites}
+    found = {site.name: stage(site) for site in sites if site.weight}
+    for site in sites:
+        if site.name not in found:  # a sum of maps
+            of = {found.get(name, Stage.UNKNOWN) for name in site.fed_by}
+            found[site.name] = of.pop() if len(of) == 1 else Stage.UNKNOWN
+    return found
 
 
 def _stepped(optimizer: Any, model: nn.Module) -> set[str]:

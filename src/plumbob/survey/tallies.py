@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from plumbob.survey.gradients import Gradients
 from plumbob.survey.maps import Map
 from plumbob.survey.names import Names, site_name
+from plumbob.survey.recurrent import Cell, gate_bias, gate_site
 from plumbob.survey.tally import SATURATED_ABOVE, Second, Sums, Thinned, moments
 from plumbob.types import Moments, Reading, Site
 
@@ -42,6 +43,7 @@ class Tallies:
         keep: int,
         only: Set[str] | None = None,
     ) -> None:
+        self.model = model
         self.names = Names(model)
         self.parameters = dict(model.named_parameters(remove_duplicate=False))
         self.sites = {site.name: site for site in sites}
@@ -121,17 +123,36 @@ class Tallies:
         if held is not None:
             self._add_input(found, held)
         site, tally = self._tally(found)
-        tally.z.add(found.z, found.z_axis, again=tally.last_z == self.batch)
         if found.bias is not None and found.bias.numel() in {1, found.units}:
             tally.bias = found.bias.detach().double().cpu().numpy().reshape(-1)
+        self._add_output(site, found.z, found.z_axis)
+        if site.name in self.heads:
+            self.heads[site.name].append(found.z.detach().clone())
+
+    def _add_output(self, site: Site, z: Tensor, axis: int) -> None:
+        tally = self.tallies[site.name]
+        tally.z.add(z, axis, again=tally.last_z == self.batch)
         if self.keep:
             tally.rows = tally.rows or Thinned(keep=self.keep)
-            tally.rows.add(found.z, found.z_axis)
+            tally.rows.add(z, axis)
         if tally.last_z != self.batch:
             tally.last_z = self.batch
             tally.samples += self.samples
-        if site.name in self.heads:
-            self.heads[site.name].append(found.z.detach().clone())
+
+    def see_sum(self, cell: Cell, gate: int, z: Tensor) -> None:
+        """Note the net input of a recurrent cell's gate."""
+        if self.only is not None:
+            return
+        site = gate_site(cell, gate, self.model)
+        if site.name not in self.sites:
+            self.extra.append(site)
+            self.sites[site.name] = site
+        if site.name not in self.tallies:
+            above = SATURATED_ABOVE.get(site.activation or "")
+            self.tallies[site.name] = Tally(z=Sums(above=above))
+            bias = gate_bias(cell, gate, self.model)
+            self.tallies[site.name].bias = None if bias is None else bias.numpy()
+        self._add_output(site, z, -1)
 
     def _passed_over(self, found: Map) -> bool:
         if self.only is None:
@@ -217,7 +238,7 @@ class Tallies:
                 x=tally.x.moments,
                 z=None if part else z,
                 shift=None
-                if z is None
+                if z is None or (site.kind == "recurrent-sum" and tally.bias is None)
                 else z.mean - (0.0 if tally.bias is None else tally.bias),
                 saturated=None if part else tally.z.beyond,
                 top=tally.second.top() if tally.second else None,

@@ -25,11 +25,13 @@ class Site:
     whole of it, or a part where a packed parameter is used in slices. `transposed`
     says that the parameter's first axis is the input: a table, a transposed
     convolution, Hugging Face's Conv1D, `x @ W`. `gates` says that the activation's
-    result multiplies others. Neighbours are empty where no graph is known.
+    result multiplies others. Neighbours are empty where no graph is known. A
+    "recurrent-sum" is the net input of a recurrent cell's gate: it has no weight of
+    its own, it is the sum of the two maps in `fed_by`, and `rows` are theirs.
     """
 
     name: str
-    kind: str  # linear, conv, conv-transpose, recurrent, embedding, norm
+    kind: str  # linear, conv, conv-transpose, recurrent, recurrent-sum, ...
     out: int
     fan_in: int
     weight: str
