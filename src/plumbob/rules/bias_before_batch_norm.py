@@ -53,7 +53,8 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
         ignored, since its effect is cancelled by the mean subtraction).
     """
     for proof in survey.proofs:
-        if proof.by != "batch-norm" or proof.training != "null":
+        whole = proof.by == "batch-norm" and proof.direction == "each"
+        if not whole or proof.training != "null":
             continue
         yield Finding(
             site=proof.parameter,

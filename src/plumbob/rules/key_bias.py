@@ -50,7 +50,8 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
     by_parameter: dict[str, list[Proof]] = {}
     for proof in survey.proofs:
         ends = {proof.training, proof.inference}
-        if proof.by == "softmax-key" and "null" in ends and "gauge" not in ends:
+        whole = proof.by == "softmax-key" and proof.direction == "each"
+        if whole and "null" in ends and "gauge" not in ends:
             by_parameter.setdefault(proof.parameter, []).append(proof)
     for parameter, proofs in by_parameter.items():
         exact = all(p.training == p.inference and not p.on_this_path for p in proofs)

@@ -14,7 +14,9 @@ from plumbob.types.measured import Optimizer as Optimizer
 from plumbob.types.measured import Output as Output
 from plumbob.types.measured import Reading as Reading
 from plumbob.types.measured import Rows as Rows
+from plumbob.types.proofs import Mode as Mode
 from plumbob.types.proofs import Proof as Proof
+from plumbob.types.proofs import independent as independent
 from plumbob.types.signals import Signals as Signals
 from plumbob.types.sites import Feed as Feed
 from plumbob.types.sites import Site as Site
