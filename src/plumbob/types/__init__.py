@@ -4,8 +4,14 @@ Notation: an affine map is z = W x + b with W of shape (out, in). mu is the mean
 x, beta = b + W mu = E[z] the effective bias. Arrays are NumPy, float64 unless said.
 """
 
+from plumbob.types.inputs import Act as Act
+from plumbob.types.inputs import Fits as Fits
 from plumbob.types.inputs import Inputs as Inputs
+from plumbob.types.inputs import Numbers as Numbers
+from plumbob.types.inputs import Reach as Reach
+from plumbob.types.inputs import Targets as Targets
 from plumbob.types.loss import Loss as Loss
+from plumbob.types.measured import Activity as Activity
 from plumbob.types.measured import Census as Census
 from plumbob.types.measured import Gradient as Gradient
 from plumbob.types.measured import Group as Group
@@ -14,6 +20,7 @@ from plumbob.types.measured import Optimizer as Optimizer
 from plumbob.types.measured import Output as Output
 from plumbob.types.measured import Reading as Reading
 from plumbob.types.measured import Rows as Rows
+from plumbob.types.measured import Spectrum as Spectrum
 from plumbob.types.proofs import Mode as Mode
 from plumbob.types.proofs import Proof as Proof
 from plumbob.types.proofs import independent as independent
