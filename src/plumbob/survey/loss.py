@@ -1,9 +1,198 @@
 """Facts about how the loss behaves."""
 
+import math
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from plumbob.survey.aimed import Aimed, aimed
+from plumbob.survey.guard import untouched
+from plumbob.survey.links import linked
+from plumbob.survey.loss_at import Laid, LossAt
+from plumbob.survey.outcome import NotMeasuredError, heads
 from plumbob.survey.scene import Scene
+from plumbob.survey.wants import wants
 from plumbob.types import Loss
+
+_RAY = (1, 2, 4, 8, 16, 32)  # sizes of scores that are tried
 
 
 def loss_facts(scene: Scene) -> tuple[Loss | None, str]:
-    """Return how the loss behaves, or None and why it is not known."""
-    return None, "not measured yet"
+    """Return how the loss behaves, or None and why it is not known.
+
+    Why:
+        A loss is what it does: a closure has no class. It is called on a part of the
+        recorded outputs and targets, on outputs of the same shape drawn at random
+        among the probabilities, on the targets themselves, and beyond them.
+    """
+    if scene.loss is None:
+        return None, "no loss that could be asked"
+    kept = untouched(scene.loss) if isinstance(scene.loss, nn.Module) else nullcontext()
+    probed = scene.probed
+    try:
+        with kept, warnings.catch_warnings():  # it has warnt when the batches ran
+            warnings.simplefilter("ignore")
+            at = LossAt.of(scene.loss, probed.outputs, probed.targets)
+            return _facts(at, scene), ""
+    except NotMeasuredError as reason:
+        return None, str(reason)
+
+
+def _facts(at: LossAt, scene: Scene) -> Loss:
+    given, aim = at.given, aimed(at)
+    inside = _probabilities(given)
+    base, here = at(inside), at(given)
+    live = base.slope.abs().amax(1) * len(given) > at.close  # what counts at all
+    wanted = wants(at, aim, inside, base) if live.any() else None
+    reduction = _reduction(at, inside)
+    scale_free = _same_after(at, inside, torch.mul)
+    finite = given[given.isfinite()]
+    low, high = (float(v) for v in finite.aminmax()) if len(finite) else (0.0, 0.0)
+    outside = (finite < 0) | (finite > 1)
+    flat, broken = _stuck(given, here.slope, aim, live)
+    link, site = _link(at, scene)
+    constant = mean = None
+    if aim.values is not None:
+        mean = aim.values.mean((0, 2), keepdim=True).expand_as(given)
+        constant = _value(at, mean)
+    return Loss(
+        samples=len(given),
+        batch=scene.batch.samples,
+        units=given.shape[1],
+        positions=given.shape[2],
+        reduction=reduction,
+        shift_free=_same_after(at, inside, torch.add),
+        scale_free=scale_free,
+        blind=math.isfinite(base.value) and not live.any(),
+        crossed=_crossed(at, inside),
+        targets=aim.kind,
+        wants=wanted,
+        normalises=wanted == "probabilities" and scale_free,
+        link=link,
+        site=site,
+        low=low,
+        high=high,
+        outside=float(outside.double().mean()) if len(finite) else 0.0,
+        off=float((given.sum(1) - 1).abs().nan_to_num(math.inf).max()),
+        flat=flat,
+        broken=broken,
+        gain=_gain(given, here.slope, aim, link, reduction),
+        levels=aim.levels,
+        value=here.value if math.isfinite(here.value) else None,
+        zero=_value(at, torch.zeros_like(given)),
+        ones=_value(at, torch.ones_like(given)),
+        exact=_value(at, aim.values),
+        constant=constant,
+        best=_best(at, aim) if wanted == "scores" else None,
+    )
+
+
+def _value(at: LossAt, outputs: Laid | None) -> float | None:
+    value = math.nan if outputs is None else at(outputs).value
+    return value if math.isfinite(value) else None
+
+
+def _probabilities(given: Laid) -> Laid:
+    """Return probabilities drawn at random, the same ones at any time."""
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randn(given.shape, generator=random, dtype=torch.float64)
+    drawn = drawn.softmax(1) if given.shape[1] > 1 else drawn.sigmoid()
+    return drawn.to(given)
+
+
+def _best(at: LossAt, aim: Aimed) -> float | None:
+    assert aim.hot is not None
+    values = [at(size * (2 * aim.hot - 1)).value for size in _RAY]
+    return min(filter(math.isfinite, values), default=None)
+
+
+def _reduction(at: LossAt, inside: Laid) -> str:
+    once, twice = at(inside).value, at(inside, times=2).value
+    if at.same(once, twice):
+        return "mean"
+    return "sum" if at.same(2 * once, twice) else "other"
+
+
+def _same_after(
+    at: LossAt, inside: Laid, change: Callable[[Laid, Laid], Tensor]
+) -> bool:
+    """Say whether a number of its own for each sample and position changes nothing."""
+    random = torch.Generator().manual_seed(1)
+    shape = (len(inside), 1, inside.shape[2])
+    drawn = torch.rand(shape, generator=random, dtype=torch.float64).to(inside)
+    return at.same(at(inside).value, at(change(inside, drawn / 2 + 0.25)).value)
+
+
+def _crossed(at: LossAt, inside: Laid) -> bool:
+    """Say whether it compares each sample with every target, by broadcasting.
+
+    Then, and where whole distributions are compared, it does not matter which target
+    is whose; only by broadcasting does a sample's slope not depend on the others'
+    outputs. The shapes differ in axes of length 1.
+    """
+    if len(at.aims) != 1:
+        return False
+    (aim,) = at.aims
+    if aim.numel() != at.given.numel() or aim.shape == at.shape:
+        return False
+    base = at(inside)
+    rolled = at.aimed([aim.roll(1, 0)])(inside)
+    most = int(aim.reshape(len(aim), -1).sum(1).argmax())
+    alike = at.aimed([aim[most].expand_as(aim)])(inside)
+    if not at.same(base.value, rolled.value) or at.same(base.value, alike.value):
+        return False
+    half = len(inside) // 2
+    other = torch.cat([inside[:half], 1 - inside[half:]])
+    return torch.allclose(at(other).slope[:half], base.slope[:half], rtol=1e-3)
+
+
+def _stuck(given: Laid, slope: Laid, aim: Aimed, live: Tensor) -> tuple[float, float]:
+    """Return the share of samples on the wrong side without slope, and of broken."""
+    count = max(1, int(live.sum()))
+    broken = ~slope.isfinite().all(1) & live
+    if aim.hot is None:
+        return 0.0, float(broken.sum()) / count
+    wrong = ((given - aim.hot).abs() > 0.5).any(1)
+    flat = (slope == 0).all(1) & wrong & live
+    return float(flat.sum()) / count, float(broken.sum()) / count
+
+
+def _gain(
+    given: Laid, slope: Laid, aim: Aimed, link: str | None, reduction: str
+) -> float | None:
+    """Return the slope in z against that of cross-entropy, both means or both sums."""
+    if aim.values is None or aim.hot is None or reduction == "other":
+        return None
+    if link == "softmax":
+        in_z = given * (slope - (given * slope).sum(1, keepdim=True))
+        terms = given.numel() / given.shape[1]
+    elif link == "sigmoid":
+        in_z = given * (1 - given) * slope
+        terms = given.numel()
+    else:
+        return None
+    entropy = (given - aim.values) / (terms if reduction == "mean" else 1)
+    ratio = float(in_z.norm()) / max(float(entropy.norm()), 1e-300)
+    return ratio if math.isfinite(ratio) else None
+
+
+def _link(at: LossAt, scene: Scene) -> tuple[str | None, str | None]:
+    """Return the function that makes the outputs of a map's z, and that map."""
+    outputs = at.ask.parts[at.part]
+    found: list[tuple[str, str]] = []
+    for site in heads(scene.sites):
+        z = scene.probed.net_inputs.get(site.name)
+        if z is None:
+            continue
+        z = z[:, None] if z.ndim == 1 else z
+        rows = at.rows(z)
+        if rows is None or rows.numel() != outputs.numel():
+            continue
+        axis = 1 if site.kind.startswith("conv") else -1
+        first = site.activation or "identity"
+        if known := linked(rows, axis, outputs, first=first):
+            found.append((known.link, site.name))
+    return found[0] if len(found) == 1 else (None, None)
