@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from plumbob.survey.activity import KEPT, activity, watched
 from plumbob.survey.gradients import Gradients
 from plumbob.survey.maps import Map
 from plumbob.survey.names import Names, site_name
@@ -25,6 +26,8 @@ class Tally:
     bias: Any = None
     second: Second | None = None
     rows: Thinned | None = None
+    few: Thinned | None = None  # of z before an activation
+    dtype: str | None = None
     samples: int = 0
     last_x: int = 0  # the batch in which an input was seen last
     last_z: int = 0
@@ -135,6 +138,10 @@ class Tallies:
         if self.keep:
             tally.rows = tally.rows or Thinned(keep=self.keep)
             tally.rows.add(z, axis)
+        if watched(site.activation):
+            tally.few = tally.few or Thinned(keep=KEPT)
+            tally.few.add(z, axis)
+        tally.dtype = str(z.dtype).removeprefix("torch.")
         if tally.last_z != self.batch:
             tally.last_z = self.batch
             tally.samples += self.samples
@@ -246,6 +253,10 @@ class Tallies:
                 grad_weight=grad[0],
                 grad_bias=grad[1],
                 called=strays.isdisjoint({site.weight, site.bias}),
+                dtype=tally.dtype,
+                activity=None
+                if part or tally.few is None
+                else activity(str(site.activation), tally.few.value(site.out)),
             )
         return readings, silent
 

@@ -91,6 +91,37 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """The largest singular value of W, and the root of the sum of all their squares.
+
+    Some eigenvalue of W'W lies within `residual` of `top` squared; no step of the
+    iteration can overshoot, so `top` is at most the true one.
+    """
+
+    top: float
+    residual: float
+    frobenius: float
+
+    @property
+    def stable_rank(self) -> float:
+        """|W|_F^2 / top^2, from 1 (rank one) to the smaller side of W."""
+        return (self.frobenius / self.top) ** 2 if self.top else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What an activation f makes of z, from a thinned record of at most 243 rows.
+
+    `spread` is the mean of |f(z) - E f(z)|, `slope` that of |f'(z)| as a share of f's
+    steepest slope.
+    """
+
+    median: Float[Any, " out"]  # of z
+    spread: Float[Any, " out"]
+    slope: Float[Any, " out"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What was measured at one site. None: not measured.
 
@@ -116,6 +147,9 @@ class Reading:
     grad_weight: Float[Any, " out"] | None = None  # norm of each row of dL/dW
     grad_bias: Float[Any, " out"] | None = None
     called: bool = False
+    dtype: str | None = None
+    activity: Activity | None = None  # where an elementwise activation follows
+    spectrum: Spectrum | None = None
 
     def bias(self, units: int) -> Float[Any, " out"]:
         """Return b: as stored, else as it was added (a norm's), else zeros."""
