@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from plumbob.types import Survey
+from plumbob.types import Site, Survey
 
 Readers = Mapping[str, Iterable[str]]
 
@@ -45,3 +45,32 @@ def reached(
 def behind(name: str, readers: Readers) -> set[str]:
     """Return every site behind one, itself only where there is a way back to it."""
     return reached(readers.get(name, ()), readers)
+
+
+def chains(sites: Iterable[Site]) -> list[list[Site]]:
+    """Return the paths of maps along which signal and gradient have no other way.
+
+    Each map is read by the next alone, which reads nothing else, and neither a norm
+    nor a residual sum lies between.
+    """
+    sites = list(sites)
+    maps = {s.name: s for s in sites if s.kind in {"linear", "conv", "conv-transpose"}}
+    normed = {name for s in sites if s.kind == "norm" for name in s.fed_by}
+    after = {
+        a.name: a.feeds[0].site
+        for a in maps.values()
+        if len(a.feeds) == 1
+        and a.norm is None
+        and not a.ends_residual
+        and not a.gates
+        and a.name not in normed
+        and (b := maps.get(a.feeds[0].site)) is not None
+        and b.fed_by == (a.name,)
+    }
+    found: list[list[Site]] = []
+    for name in after.keys() - after.values():
+        chain = [name]
+        while (last := chain[-1]) in after:
+            chain.append(after[last])
+        found.append([maps[name] for name in chain])
+    return sorted(found, key=lambda chain: sites.index(chain[0]))
