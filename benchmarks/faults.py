@@ -1,0 +1,129 @@
+"""What does the check say of faulty trainings, and of healthy ones?
+
+Each case is built and trained over seeds and checked before training, after ten steps
+and at the end. Nothing but the scoring looks at what the cases say of themselves.
+Run by hand: `python benchmarks/faults.py --cases benchmarks/fault_cases.json`, some ten
+minutes on two cores; with `--states FOLDER` trainings are kept and not repeated.
+"""
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
+from itertools import product
+from pathlib import Path
+
+import torch
+from faulty import score as scoring
+from faulty.train import EARLY, begin, loader, score, train
+
+import plumbob
+
+NAMES = Path(__file__).with_name("fault_names.json")
+# What a training is built from: all of a case that the runner sees.
+BUILT = ("id", "task", "classes", "data", "layers", "loss", "optimizer", "l2")
+BUILT += ("flip_gradient", "batch_size", "epochs", "max_steps")
+
+
+def states(run, kept):
+    """Yield (phase, stage), the run being in that state; train only where not kept."""
+    yield "init", "init"
+    if kept and kept.exists():
+        held = torch.load(kept)
+    else:
+        held = {}
+
+        def keep(steps):
+            if steps == EARLY:
+                held["early"] = frozen(run)
+
+        train(run, keep)
+        held["end"] = frozen(run)
+        held.setdefault("early", held["end"])
+        if kept:
+            torch.save(held, kept)
+    for phase, stage in (("early", None), ("end", "trained")):
+        run.model.load_state_dict(held[phase]["model"])
+        run.optimizer.load_state_dict(held[phase]["optimizer"])
+        yield phase, stage
+
+
+def frozen(run):
+    parts = {"model": run.model, "optimizer": run.optimizer}
+    return {name: deepcopy(part.state_dict()) for name, part in parts.items()}
+
+
+def judge(case, seed, folder):
+    """Return a run's findings by phase, its score, its failures (ours), its lines."""
+    torch.set_num_threads(1)
+    run, phases, wrong, lines = begin(case, seed), {}, [], []
+    kept = folder / f"{case['id']}.{seed}.pt" if folder else None
+    for phase, stage in states(run, kept):
+        phases[phase] = []
+        try:
+            report = plumbob.check(
+                run.model,
+                loader(run, seed),
+                loss=run.loss,
+                optimizer=run.optimizer,
+                stage=stage,
+            )
+        except Exception as error:
+            wrong.append(f"{phase}: {type(error).__name__}: {error}")
+            continue
+        wrong += [f"{phase}: {c} crashed: {e}" for c, e in report.crashed.items()]
+        for f in report.findings:
+            severity = f.severity.name.lower()
+            phases[phase].append({"code": f.code, "severity": severity})
+            place = f.site or "(model)"
+            lines.append(f"{phase} {f.code} {severity} {place}: {f.message}")
+    return {"seed": seed, "phases": phases, "score": score(run)}, wrong, lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=Path, required=True)
+    parser.add_argument("--json", type=Path, help="where the findings are written")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--states", type=Path, help="a folder that keeps trainings")
+    parser.add_argument("--only", default="", help="cases whose id has this in it")
+    parser.add_argument("--messages", action="store_true", help="print each finding")
+    given = parser.parse_args()
+    cases = {c["id"]: c for c in json.loads(given.cases.read_text())["cases"]}
+    cases = {name: case for name, case in cases.items() if given.only in name}
+    if given.states:
+        given.states.mkdir(parents=True, exist_ok=True)
+    began, runs, wrong = time.perf_counter(), [], []
+    pairs = list(product(cases, range(given.seeds)))
+    with ProcessPoolExecutor(given.processes) as pool:
+        told = [pool.submit(judge, bare(cases[n]), s, given.states) for n, s in pairs]
+        for (name, seed), future in zip(pairs, told, strict=True):
+            found, failures, lines = future.result()
+            about = {key: cases[name].get(key) for key in ("id", "role", "strength")}
+            runs.append(about | found)
+            wrong += [f"{name} seed {seed} {failure}" for failure in failures]
+            for line in lines if given.messages else ():
+                print(f"{name} seed {seed} {line}", flush=True)
+    if given.json:
+        given.json.write_text(json.dumps({"cases": runs}, indent=1) + "\n")
+    names = json.loads(NAMES.read_text())["check"]
+    print(*scoring.table(runs, cases, names), sep="\n")
+    if all("labels" in case and "role" in case for case in cases.values()):
+        print(*scoring.summary(scoring.totals(runs, cases, names)), sep="\n")
+    print(f"{time.perf_counter() - began:.0f} s")
+    if wrong:
+        print(f"OUR FAILURES: {len(wrong)}", *wrong, sep="\n  ")
+    return bool(wrong)
+
+
+def bare(case):
+    return {key: case[key] for key in BUILT if key in case}
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    sys.exit(main())

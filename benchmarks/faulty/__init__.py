@@ -1,0 +1,1 @@
+"""Faulty and healthy trainings, built from cases of schema plumbob-fault-case/1."""

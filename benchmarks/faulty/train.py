@@ -1,0 +1,107 @@
+"""Train a case, and look at it on the way: at the start, early and at the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from faulty.data import Data, load
+from faulty.model import build, loss_of, optimizer_of
+
+EARLY = 10  # steps
+ROWS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A case under one seed: everything that its training loop holds."""
+
+    case: dict[str, Any]
+    data: Data
+    model: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+
+
+def begin(case, seed):
+    torch.manual_seed(seed)
+    data = load(case)
+    model = build(case, data.x)
+    return Run(
+        case=case,
+        data=data,
+        model=model,
+        loss=loss_of(case, data.classes, model),
+        optimizer=optimizer_of(case, model),
+    )
+
+
+def loader(run, seed):
+    """Return the shuffled training batches that a user would hand to the check.
+
+    Small batches are joined to 256 rows: a batch of one or of sixteen says little of a
+    population, and the mean loss of more rows estimates the same. A summed loss of more
+    rows is another one, so there the batches are those of the training loop.
+    """
+    x, y = run.data.x, run.data.y
+    rows = run.case["batch_size"]
+    if run.case["loss"].get("reduction") != "sum":
+        rows = max(rows, ROWS)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    parts = order.split(rows)
+    if len(parts) > 1 and len(parts[-1]) < rows / 2:
+        parts = parts[:-1]
+    return [(x[part], y[part]) for part in parts]
+
+
+def train(run, on_step=None):
+    """Train to the end; call `on_step(steps done)` after each step."""
+    case, model, x, y = run.case, run.model, run.data.x, run.data.y
+    size = min(case["batch_size"], len(x))
+    normed = any(spec["type"] == "batchnorm" for spec in case["layers"])
+    last, steps = case.get("max_steps"), 0
+    for _ in range(case["epochs"]):
+        finite = True
+        for rows in torch.randperm(len(x)).split(size):
+            if normed and len(rows) < 2:
+                continue
+            run.optimizer.zero_grad()
+            loss = run.loss(model(x[rows]), y[rows])
+            (-loss if case.get("flip_gradient") else loss).backward()
+            run.optimizer.step()
+            finite = finite and bool(loss.isfinite())
+            steps += 1
+            if on_step:
+                on_step(steps)
+            if last and steps >= last:
+                return
+        if not finite:
+            return
+
+
+@torch.no_grad()
+def score(run):
+    """Return accuracy or R2 on the training rows; None where an output is not finite.
+
+    Of several labels all must be right.
+    """
+    y, task = run.data.y, run.case["task"]
+    run.model.eval()
+    out = run.model(run.data.x)
+    run.model.train()
+    if not out.isfinite().all():
+        return None
+    if task == "multiclass":
+        said = out.argmax(1) if out.shape[1] > 1 else out[:, 0].round()
+        return float((said == y.reshape(-1)).float().mean())
+    if task == "binary":
+        two = out.shape[1] == 2
+        at = 0.0 if two or run.case["loss"]["name"] == "bce_logits" else 0.5
+        p = out[:, 1] - out[:, 0] if two else out[:, 0]
+        return float(((p > at).float() == y.reshape(-1)).float().mean())
+    if task == "multilabel":
+        return float(((out > 0.5).float() == y).all(1).float().mean())
+    Y = y if y.ndim > 1 else y[:, None]
+    return float(1 - ((out - Y) ** 2).mean() / ((Y - Y.mean(0)) ** 2).mean())
