@@ -26,8 +26,14 @@ def test_a_rule_keeps_the_laws(rule):
 
 BY_HAND = {
     "PB101": "what a parameter was before NaN is not known",
+    "PB304": "under weight decay the two forms of a gauge train differently",
+    "PB305": "one direction of a vector is no parameter of its own",
+    "PB308": "the step on the sum of both biases would be half as long",
+    "PB309": "under weight decay the two forms of a gauge train differently",
+    "PB313": "the step on the sum of both biases would be half as long",
     "PB403": "what makes NaN lies in the data, the loss or the code of the model",
     "PB405": "the cut lies in the code of the model",
+    "PB604": "what a target should have been is not known",
 }
 
 

@@ -1,27 +1,44 @@
 """The shelf of rules: one file each, sorted by code."""
 
+from plumbob.rules.bad_targets import bad_targets
 from plumbob.rules.bias_before_batch_norm import bias_before_batch_norm
+from plumbob.rules.bias_before_instance_norm import bias_before_instance_norm
 from plumbob.rules.bias_cancels_mean import bias_cancels_mean
+from plumbob.rules.constant_before_layer_norm import constant_before_layer_norm
 from plumbob.rules.dead_relu import dead_relu
 from plumbob.rules.decayed_bias import decayed_bias
 from plumbob.rules.decayed_unit import decayed_unit
 from plumbob.rules.disconnected_parameter import disconnected_parameter
+from plumbob.rules.double_rnn_bias import double_rnn_bias
+from plumbob.rules.doubled_activation import doubled_activation
 from plumbob.rules.duplicate_units import duplicate_units
+from plumbob.rules.duplicated_branch_bias import duplicated_branch_bias
+from plumbob.rules.duplicated_layer_norm_bias import duplicated_layer_norm_bias
+from plumbob.rules.exploding_gradient import exploding_gradient
 from plumbob.rules.forgotten_parameter import forgotten_parameter
+from plumbob.rules.group_mean_before_group_norm import group_mean_before_group_norm
+from plumbob.rules.init_gain import init_gain
 from plumbob.rules.key_bias import key_bias
 from plumbob.rules.linear_relu import linear_relu
+from plumbob.rules.missing_nonlinearity import missing_nonlinearity
 from plumbob.rules.non_finite_gradient import non_finite_gradient
 from plumbob.rules.non_finite_weight import non_finite_weight
 from plumbob.rules.output_bias_prior import output_bias_prior
+from plumbob.rules.output_range import output_range
 from plumbob.rules.saturated_unit import saturated_unit
+from plumbob.rules.signal_gain import signal_gain
+from plumbob.rules.softmax_over_one import softmax_over_one
 from plumbob.rules.symmetric_units import symmetric_units
 from plumbob.rules.uncentred_input import uncentred_input
 from plumbob.rules.unused_unit import unused_unit
+from plumbob.rules.value_bias import value_bias
+from plumbob.rules.vanishing_gradient import vanishing_gradient
 
 RULES = (
     non_finite_weight,
     symmetric_units,
     unused_unit,
+    init_gain,
     decayed_unit,
     duplicate_units,
     dead_relu,
@@ -29,11 +46,26 @@ RULES = (
     saturated_unit,
     uncentred_input,
     bias_cancels_mean,
+    signal_gain,
     bias_before_batch_norm,
+    bias_before_instance_norm,
     key_bias,
+    value_bias,
+    constant_before_layer_norm,
+    group_mean_before_group_norm,
+    double_rnn_bias,
+    duplicated_layer_norm_bias,
+    duplicated_branch_bias,
+    vanishing_gradient,
+    exploding_gradient,
     non_finite_gradient,
     disconnected_parameter,
     decayed_bias,
     forgotten_parameter,
     output_bias_prior,
+    bad_targets,
+    missing_nonlinearity,
+    softmax_over_one,
+    output_range,
+    doubled_activation,
 )

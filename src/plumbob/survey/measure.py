@@ -22,7 +22,7 @@ from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.outcome import heads
 from plumbob.survey.output import output_facts
 from plumbob.survey.probe import Probed, probe
-from plumbob.survey.scene import Scene
+from plumbob.survey.scene import BEGUN, Scene
 from plumbob.survey.signals import signal_facts
 from plumbob.survey.stage import stages
 from plumbob.survey.step import step_facts
@@ -70,6 +70,7 @@ def measure(
     tell = progress or _silence
     unseen: dict[str, str] = {}
     about = _about(model)
+    begun: list[Batch] = []
     if data is None:
         unseen |= dict.fromkeys(("graph", "activations"), "no data given")
         built = Structure(sites=module_sites(model))
@@ -81,7 +82,7 @@ def measure(
             tell("tracing the graph")
             built = structures.read(model, first)
             unseen |= built.unseen
-            feed_again = chain([first], feed)
+            feed_again = _noted(chain([first], feed), begun)
             bar = _bar(_count(data, limit), tell)
             probed = _probe(model, feed_again, built.sites, loss, keep, gradients, bar)
     tell("weighing the parameters")
@@ -116,6 +117,7 @@ def measure(
         scene = Scene(
             model=model,
             batch=first,
+            begun=tuple(begun),
             probed=probed,
             sites=found,
             graphs=built.graphs,
@@ -158,8 +160,18 @@ def _facts(
         except Exception as error:
             found[name], why = None, ours(error)
         if why:
-            unseen[name] = why
+            unseen[name if found[name] is None else f"{name}, in part"] = why
     return found
+
+
+def _noted(feed: Iterator[Batch], begun: list[Batch]) -> Iterator[Batch]:
+    """Pass batches on, and keep the first ones, of BEGUN samples at most."""
+    room = BEGUN
+    for batch in feed:
+        if not begun or batch.samples <= room:
+            begun.append(batch)
+        room -= batch.samples
+        yield batch
 
 
 def _silence(line: str) -> None:

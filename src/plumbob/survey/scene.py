@@ -11,18 +11,22 @@ from plumbob.survey.graph import Graph
 from plumbob.survey.probe import Probed
 from plumbob.types import Output, Site, Stage
 
+BEGUN = 256  # samples; enough to see whether targets follow from inputs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """One model in front of one batch, with all that was measured before.
 
     `graphs` are by mode (True: training), as far as it could be traced; `batch` is the
-    first one of the data. `loss` is the user's, or else the model's own where it is
-    recognised, of the outputs in `probed`; `given` tells the first from the second.
+    first one of the data, `begun` it and those after it, up to BEGUN samples. `loss` is
+    the user's, or else the model's own where it is recognised, of the outputs in
+    `probed`; `given` tells the first from the second.
     """
 
     model: nn.Module
     batch: Batch
+    begun: tuple[Batch, ...]
     probed: Probed
     sites: tuple[Site, ...]
     graphs: Mapping[bool, Graph]

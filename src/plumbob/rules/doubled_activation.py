@@ -1,0 +1,117 @@
+"""PB613: an activation twice in a row, or a softmax between two maps."""
+
+from collections.abc import Iterator
+
+from plumbob.rule import rule
+from plumbob.types import Act, Finding, Needs, Remedy, Safety, Severity, Survey
+
+# Doing them again changes nothing.
+ONCE = frozenset(("relu", "relu6", "log_softmax", "hardtanh"))
+# They squeeze what they are given again into a small part of their range.
+SQUEEZE = frozenset(("sigmoid", "softmax", "log_softmax", "hardsigmoid"))
+
+
+@rule(
+    "PB613",
+    "doubled-activation",
+    Needs.GRAPH | Needs.INPUTS,
+    Severity.WARNING,
+    since="0.1",
+    explains=("PB203", "PB207", "PB401", "PB404", "PB601"),
+)
+def doubled_activation(
+    survey: Survey, *, learnt_above: float = 0.5
+) -> Iterator[Finding]:
+    """An activation is applied twice, or a softmax stands between two maps.
+
+    Why:
+        What comes out of a sigmoid lies in 0 to 1, where a second one is nearly a
+        straight line of slope 1/4 that gives 0.5 to 0.73; a second softmax over n
+        units gives no probability above e / (e + n - 1). Signals and gradients shrink
+        by as much, and a loss of probabilities has a floor that no weights get below.
+        A softmax between two maps hands on n numbers of mean 1/n that sum to one: the
+        next map sees nearly a constant, and its gradient is n times smaller. In
+        attention and in gates the softmax multiplies values instead; those, and one
+        with a path around it, are not judged. A ReLU of a ReLU is the same ReLU.
+
+    Evidence:
+        times: how often it stands in a row. size: of the softmax. learnt: the share
+        of the loss of the best constant that the model has learnt, where known.
+
+    Args:
+        learnt_above: share of what there is to learn from which on training has
+            overcome it, and it is told as info; so is any other activation that is
+            doubled (tanh, ELU, ...): digits nets with it learn as fast.
+
+    Remedy:
+        Leave one out. `plumbob.apply` takes out the last one of a doubled pair, and
+        puts a ReLU in the place of a softmax between maps, where it is a module of
+        its own.
+
+    Allow when:
+        The hidden softmax is a choice on purpose, as the memory of an external
+        attention or the topics of a topic model.
+
+    Example:
+        >>> from nets_inputs import doubled_activation
+        >>> from netting import codes
+        >>> leans, plumb = (doubled_activation(leans=leans) for leans in (True, False))
+        >>> codes(leans), codes(plumb)
+        ({'PB613'}, set())
+
+    References:
+        Nikanjam et al. (2021), Automatic fault detection for deep learning programs
+        using graph transformations, section 4 (redundant and misplaced activations).
+    """
+    assert survey.inputs is not None
+    learnt = _learnt(survey)
+    known = {} if learnt is None else {"learnt": learnt}
+    done = learnt is not None and learnt > learnt_above
+    for act in survey.inputs.acts:
+        if act.before and _again(act, act.before[-1]):
+            harmless = done or act.name not in SQUEEZE
+            yield Finding(
+                site=act.site,
+                message=f"{act.name.replace('_', ' ')} follows {act.before[-1]}: it is "
+                "applied {times} times in a row",
+                cause="the second time squeezes what is already bounded"
+                if act.name in SQUEEZE
+                else "one of them is one too many",
+                evidence={"times": 2} | known,
+                severity=Severity.INFO if harmless else None,
+                remedy=_set(act, "identity", "Leave one of the two out."),
+            )
+        elif act.name == "softmax" and act.feeds and act.alone and act.size > 1:
+            yield Finding(
+                site=act.site,
+                message="a softmax over {size} units stands between this map and "
+                f"{act.feeds}",
+                cause="all that the next map sees are {size} shares that sum to one",
+                evidence={"size": act.size} | known,
+                severity=Severity.INFO if done else None,
+                remedy=_set(act, "relu", "Use a ReLU or a tanh between the two maps."),
+            )
+
+
+def _again(act: Act, before: str) -> bool:
+    same = act.name.removeprefix("log_") == before
+    return same and act.name not in ONCE - SQUEEZE and before not in ONCE
+
+
+def _learnt(survey: Survey) -> float | None:
+    """Return what share of the loss above its floor the model has taken away."""
+    found = survey.output
+    if found is None or found.floor is None or found.constant <= found.floor:
+        return None
+    return (found.constant - found.loss) / (found.constant - found.floor)
+
+
+def _set(act: Act, new: str, advice: str) -> Remedy:
+    if act.module is None:
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.CHANGES_TRAINING,
+        act="set-activation",
+        arguments={"module": act.module, "activation": new},
+    )

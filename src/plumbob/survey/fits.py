@@ -1,0 +1,113 @@
+"""How far targets follow from inputs: by an affine map, a smooth one, neighbours."""
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from plumbob.types import Fits, Targets
+
+_FEWEST, _MOST = 20, 256  # samples
+_WIDEST = 1 << 16  # numbers of one sample
+_SHUFFLES = 999
+_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the kernel's mean eigenvalue
+
+
+def fits(given: Tensor, targets: Tensor, facts: Targets) -> Fits | None:
+    """Fit targets by what needs no training; None where it cannot be said.
+
+    Columns are standardised and constant ones left out. The affine fit is ridge
+    regression, the smooth one the same with a Gaussian kernel as wide as the samples'
+    median distance; each with the ridge that is best for it.
+    """
+    count = min(len(given), _MOST)
+    x = _columns(given[:count].reshape(count, -1), _WIDEST)
+    y = _wanted(targets[:count].reshape(count, -1), facts)
+    if x is None or y is None or count < _FEWEST:
+        return None
+    inner = x @ x.T
+    norms = inner.diagonal()
+    far = np.maximum(norms[:, None] + norms - 2 * inner, 0)
+    middle = float(np.median(far[np.triu_indices(count, 1)]))
+    if middle <= 0:
+        return None
+    unit = y.shape[1]
+    straight = _left_out(inner, y) / unit
+    bent = _left_out(np.exp(-far / middle), y) / unit
+    gain = straight - bent
+    error = float(gain.std() / count**0.5)
+    nearest, shuffled = _neighbours(far, y)
+    return Fits(
+        samples=count,
+        features=x.shape[1],
+        affine=float(straight.mean()),
+        smooth=float(bent.mean()),
+        sure=float(gain.mean()) / error if error else 0.0,
+        neighbour=nearest,
+        lucky=float(np.quantile(shuffled, 0.05)),
+        luckiest=float(np.quantile(shuffled, 0.001)),
+    )
+
+
+def _columns(values: Tensor, most: int) -> Float[np.ndarray, "samples columns"] | None:
+    """Return columns of mean 0 and variance 1 without the constant ones."""
+    table = values.detach().double().cpu().numpy()
+    if not 0 < table.shape[1] <= most or not np.isfinite(table).all():
+        return None
+    table = table - table.mean(0)
+    sd = table.std(0)
+    keep = sd > 1e-12 * (1 + np.abs(table).max())
+    return table[:, keep] / sd[keep] if keep.any() else None
+
+
+def _wanted(
+    values: Tensor, facts: Targets
+) -> Float[np.ndarray, "samples columns"] | None:
+    if facts.kind == "classes":
+        if values.shape[1] != 1:
+            return None
+        return _one_hot(values.double().cpu().numpy())
+    if facts.kind == "" or facts.numbers.nonfinite:
+        return None
+    return _columns(values, _WIDEST)
+
+
+def _one_hot(
+    labels: Float[np.ndarray, "samples 1"],
+) -> Float[np.ndarray, "samples classes"] | None:
+    """Return one centred column per class, of variance 1 together."""
+    hot = (labels == np.unique(labels)).astype(float)
+    hot -= hot.mean(0)
+    return hot / hot.std() if hot.std() else None
+
+
+def _left_out(
+    kernel: Float[np.ndarray, "samples samples"],
+    y: Float[np.ndarray, "samples columns"],
+) -> Float[np.ndarray, " samples"]:
+    """Return squared errors, each sample left out of its own fit, at the best ridge."""
+    scale = float(np.trace(kernel)) / len(y)
+    values, vectors = np.linalg.eigh(kernel + scale)  # with a constant
+    turned = vectors.T @ y
+    tried: list[Float[np.ndarray, " samples"]] = []
+    for ridge in _RIDGES:
+        shrink = 1 / (np.maximum(values, 0) + ridge * scale)
+        own = (vectors**2 @ shrink)[:, None]
+        tried.append(((vectors @ (shrink[:, None] * turned) / own) ** 2).sum(1))
+    return min(tried, key=lambda errors: float(errors.mean()))
+
+
+def _neighbours(
+    far: Float[np.ndarray, "samples samples"],
+    y: Float[np.ndarray, "samples columns"],
+) -> tuple[float, Float[np.ndarray, " shuffles"]]:
+    """Return how unlike neighbours' targets are, of shuffled targets too."""
+    apart = far + np.diag(np.full(len(y), np.inf))
+    nearest = apart.argmin(1)
+    norms = (y**2).sum(1)
+    unlike = norms[:, None] + norms - 2 * y @ y.T
+    draw = np.random.default_rng(0)
+    orders = [draw.permutation(len(y)) for _ in range(_SHUFFLES)]
+    by_chance = np.array([unlike[order, order[nearest]].mean() for order in orders])
+    usual = float(by_chance.mean())
+    here = float(unlike[np.arange(len(y)), nearest].mean())
+    return here / usual, by_chance / usual
