@@ -33,7 +33,13 @@ BY_HAND = {
     "PB313": "the step on the sum of both biases would be half as long",
     "PB403": "what makes NaN lies in the data, the loss or the code of the model",
     "PB405": "the cut lies in the code of the model",
+    "PB505": "the term stands in the code of the loss; what strength is right is open",
+    "PB506": "the hook is the user's code",
+    "PB507": "a precision is chosen for the whole training, not for one layer",
     "PB604": "what a target should have been is not known",
+    "PB605": "the loss is not the model's",
+    "PB612": "the loss is not the model's",
+    "PB614": "the shapes are those of the code of the loop",
 }
 
 

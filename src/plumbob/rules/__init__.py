@@ -7,6 +7,7 @@ from plumbob.rules.bias_cancels_mean import bias_cancels_mean
 from plumbob.rules.constant_before_layer_norm import constant_before_layer_norm
 from plumbob.rules.dead_relu import dead_relu
 from plumbob.rules.decayed_bias import decayed_bias
+from plumbob.rules.decayed_raw_bias import decayed_raw_bias
 from plumbob.rules.decayed_unit import decayed_unit
 from plumbob.rules.disconnected_parameter import disconnected_parameter
 from plumbob.rules.double_rnn_bias import double_rnn_bias
@@ -20,16 +21,26 @@ from plumbob.rules.group_mean_before_group_norm import group_mean_before_group_n
 from plumbob.rules.init_gain import init_gain
 from plumbob.rules.key_bias import key_bias
 from plumbob.rules.linear_relu import linear_relu
+from plumbob.rules.logits_into_probability_loss import logits_into_probability_loss
+from plumbob.rules.loss_for_task import loss_for_task
+from plumbob.rules.misplaced_l2 import misplaced_l2
 from plumbob.rules.missing_nonlinearity import missing_nonlinearity
 from plumbob.rules.non_finite_gradient import non_finite_gradient
 from plumbob.rules.non_finite_weight import non_finite_weight
 from plumbob.rules.output_bias_prior import output_bias_prior
 from plumbob.rules.output_range import output_range
+from plumbob.rules.prior_counted_twice import prior_counted_twice
 from plumbob.rules.saturated_unit import saturated_unit
 from plumbob.rules.signal_gain import signal_gain
+from plumbob.rules.silent_broadcast import silent_broadcast
+from plumbob.rules.softmax_before_cross_entropy import softmax_before_cross_entropy
 from plumbob.rules.softmax_over_one import softmax_over_one
+from plumbob.rules.step_too_long import step_too_long
+from plumbob.rules.stuck_parameter import stuck_parameter
+from plumbob.rules.sum_reduced_loss import sum_reduced_loss
 from plumbob.rules.symmetric_units import symmetric_units
 from plumbob.rules.uncentred_input import uncentred_input
+from plumbob.rules.unsafe_clipping import unsafe_clipping
 from plumbob.rules.unused_unit import unused_unit
 from plumbob.rules.value_bias import value_bias
 from plumbob.rules.vanishing_gradient import vanishing_gradient
@@ -62,10 +73,21 @@ RULES = (
     disconnected_parameter,
     decayed_bias,
     forgotten_parameter,
+    step_too_long,
+    decayed_raw_bias,
+    misplaced_l2,
+    unsafe_clipping,
+    stuck_parameter,
     output_bias_prior,
+    softmax_before_cross_entropy,
     bad_targets,
+    sum_reduced_loss,
+    prior_counted_twice,
     missing_nonlinearity,
+    logits_into_probability_loss,
     softmax_over_one,
     output_range,
+    loss_for_task,
     doubled_activation,
+    silent_broadcast,
 )

@@ -18,6 +18,7 @@ from plumbob.survey.wants import wants
 from plumbob.types import Loss
 
 _RAY = (1, 2, 4, 8, 16, 32)  # sizes of scores that are tried
+_TINY = 1e-30  # of a share that is 0
 
 
 def loss_facts(scene: Scene) -> tuple[Loss | None, str]:
@@ -54,7 +55,8 @@ def _facts(at: LossAt, scene: Scene) -> Loss:
     outside = (finite < 0) | (finite > 1)
     flat, broken = _stuck(given, here.slope, aim, live)
     link, site = _link(at, scene)
-    constant = mean = None
+    sums = given.exp() if wanted == "log-probabilities" else given
+    constant = None
     if aim.values is not None:
         mean = aim.values.mean((0, 2), keepdim=True).expand_as(given)
         constant = _value(at, mean)
@@ -76,7 +78,7 @@ def _facts(at: LossAt, scene: Scene) -> Loss:
         low=low,
         high=high,
         outside=float(outside.double().mean()) if len(finite) else 0.0,
-        off=float((given.sum(1) - 1).abs().nan_to_num(math.inf).max()),
+        off=float((sums.sum(1) - 1).abs().nan_to_num(math.inf).max()),
         flat=flat,
         broken=broken,
         gain=_gain(given, here.slope, aim, link, reduction),
@@ -105,7 +107,11 @@ def _probabilities(given: Laid) -> Laid:
 
 def _best(at: LossAt, aim: Aimed) -> float | None:
     assert aim.hot is not None
-    values = [at(size * (2 * aim.hot - 1)).value for size in _RAY]
+    assert aim.values is not None
+    tried = [size * (2 * aim.hot - 1) for size in _RAY]
+    values = [
+        at(scores).value for scores in (*tried, aim.values.clamp_min(_TINY).log())
+    ]
     return min(filter(math.isfinite, values), default=None)
 
 

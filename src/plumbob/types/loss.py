@@ -26,10 +26,11 @@ class Loss:
     agree: squared or absolute error) or None. `normalises`: among probabilities, those
     of a sample are divided by their sum.
 
-    `link` is the function, known by its values, that made the outputs of a map's net
-    input z, None where none fits. `low` and `high` are the outputs' extremes, `outside`
-    the share of them not in 0 to 1, `off` how far the sum over a sample's units is
-    from one at most. `flat` is the share of samples on the wrong side without any
+    `link` is the function, known by its values, that made the outputs of the net
+    input z of `site`, None where none fits. `low` and `high` are the outputs' extremes,
+    `outside` the share of them not in 0 to 1, `off` how far the sum over a sample's
+    units is from one at most (of their exponentials, where the loss wants
+    log-probabilities). `flat` is the share of samples on the wrong side without any
     slope, `broken` that of those whose slope is not finite. `gain` is the slope of the
     loss in z as a share of cross-entropy's, of outputs that are probabilities.
 
@@ -53,7 +54,7 @@ class Loss:
     wants: str | None = None
     normalises: bool = False
     link: str | None = None
-    site: str | None = None  # whose z that is
+    site: str | None = None
     low: float = 0.0
     high: float = 0.0
     outside: float = 0.0

@@ -1,0 +1,156 @@
+"""PB612: a loss for numbers on targets that are classes, or one that sees nothing."""
+
+from collections.abc import Iterator
+
+from plumbob.progress import in_proportion, learnt
+from plumbob.rule import rule
+from plumbob.types import Finding, Loss, Needs, Remedy, Severity, Survey
+
+_CLASSES = {"classes", "one-hot", "binary"}
+
+
+@rule(
+    "PB612",
+    "loss-for-task",
+    Needs.LOSS,
+    Severity.ERROR,
+    since="0.1",
+    explains=("PB401", "PB601"),
+)
+def loss_for_task(
+    survey: Survey,
+    *,
+    gain_below: float = 0.1,
+    steps_above: float = 10_000.0,
+    learnt_below: float = 0.5,
+) -> Iterator[Finding]:
+    """The loss is made for another kind of target than these.
+
+    Why:
+        Squared or absolute error on classes trains well on scores, as a regression on
+        zeros and ones. Behind a softmax its slope in the net input is multiplied by
+        the softmax's own, diag(p) - p p': where all K classes have 1/K that is 2 / K^2
+        of cross-entropy's, 1/50 for ten, and where a class is all but excluded it is
+        next to nothing, however wrong that is. Adam and its kin do not mind the size
+        of a gradient; SGD does, unless its learning rate makes up for it.
+
+        A categorical loss over one unit divides it by itself: it is the same for every
+        output, so that nothing is learnt at all. Whole numbers from 0 on as the target
+        of one unit may be amounts; if they name classes, the error depends on the
+        order in which these are numbered.
+
+    Evidence:
+        gain: the slope of the loss in the net input of the output as a share of what
+        cross-entropy's is at the same outputs, both as they are reduced; steps: in
+        how many steps at the present slope half of what the best constant leaves
+        would be learnt, that over twice the sum of lr * |gradient|^2 (of the groups
+        of parameters that the optimiser holds); levels: different targets; units;
+        samples.
+
+    Args:
+        gain_below: a warning below it, where SGD steps in proportion to the gradient.
+            A tenth is more than learning rates for one loss differ.
+        steps_above: and only if so many steps are due, since a learning rate may be
+            set for this very loss. Digits, SGD, 40 epochs of 44 steps, softmax and
+            squared error against cross-entropy at the same rate, 3 seeds: 130,000
+            steps due, accuracy 0.15 instead of 0.96; 65,000 due, 0.40, with momentum
+            0.9 at 4 to 5 times the epochs; 6,500 due 0.96. Set in the gap after that.
+        learnt_below: share learnt from which it has evidently made up for it.
+
+    Remedy:
+        Take cross-entropy on the logits of classes, the loss with logits on zeros and
+        ones, by hand: the loss is not the model's. Or another optimiser.
+
+    Allow when:
+        The Brier score itself is what you want, or the whole numbers are amounts.
+
+    Example:
+        >>> from nets_loss import loss_for_task
+        >>> from netting import codes
+        >>> codes(loss_for_task(leans=True)), codes(loss_for_task(leans=False))
+        ({'PB612'}, set())
+
+    References:
+        Golik, Doetsch and Ney (2013), Cross-entropy vs. squared error training. Hui
+        and Belkin (2021), Evaluation of neural architectures trained with square loss
+        vs cross-entropy in classification tasks.
+    """
+    found = survey.loss
+    assert found is not None
+    evidence: dict[str, int | float] = {
+        "levels": found.levels,
+        "units": found.units,
+        "samples": found.samples,
+    }
+    if found.blind and found.units == 1 and found.scale_free:
+        yield Finding(
+            message="the loss is the same for every output, so nothing is learnt",
+            cause="it takes the shares of {units} {units:unit|units}, which are 1 "
+            "whatever comes out",
+            evidence=evidence,
+            remedy=Remedy(
+                advice="Take a binary loss on the one unit, or give the output one "
+                "unit for each class."
+            ),
+        )
+    elif found.targets == "levels" and _lowest_at_targets(found):
+        yield Finding(
+            message="the targets of one unit are {levels} whole numbers from 0 on",
+            cause="where they name classes, a regression depends on how these are "
+            "numbered",
+            evidence=evidence,
+            severity=Severity.INFO,
+            remedy=Remedy(
+                advice="If they are classes, give the output one unit for each and "
+                "take cross-entropy."
+            ),
+        )
+    elif found.wants == "numbers" and found.targets in _CLASSES:
+        steps = _steps(survey)
+        cause = "it is a regression on zeros and ones"
+        slow = False
+        if found.gain is not None:
+            evidence["gain"] = found.gain
+            cause = (
+                f"behind the {found.link} its slope is {{gain:.2g}} times that of "
+                "cross-entropy"
+            )
+            so_far = learnt(survey)
+            slow = found.gain < gain_below and steps is not None
+            slow = slow and (so_far is None or so_far < learnt_below)
+        if steps is not None:
+            evidence["steps"] = steps
+            slow = slow and steps > steps_above
+        if slow:
+            cause += ", and SGD's steps are as small: {steps:,.0f} for half the way"
+        yield Finding(
+            message="the targets are classes, but the loss is one for numbers",
+            cause=cause,
+            evidence=evidence,
+            severity=Severity.WARNING if slow else Severity.INFO,
+            remedy=Remedy(
+                advice="Take cross-entropy on the logits (without the last "
+                f"{found.link})."
+                if found.gain is not None
+                else "Take cross-entropy on the logits."
+            ),
+        )
+
+
+def _lowest_at_targets(found: Loss) -> bool:
+    values = (found.exact, found.constant, found.zero)
+    return None not in values and min(v for v in values if v is not None) == found.exact
+
+
+def _steps(survey: Survey) -> float | None:
+    """Return in how many steps half of it would be learnt at the present slope."""
+    held, output = survey.optimizer, survey.output
+    if held is None or output is None or not in_proportion(survey):
+        return None
+    fall = sum(
+        group.lr * survey.gradients[name].norm ** 2
+        for group in held.groups
+        for name in group.parameters
+        if name in survey.gradients
+    )
+    return (output.constant - (output.floor or 0.0)) / 2 / fall if fall > 0 else None
