@@ -12,56 +12,23 @@ import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from copy import deepcopy
 from itertools import product
 from pathlib import Path
 
 import torch
 from faulty import score as scoring
-from faulty.train import EARLY, begin, loader, score, train
+from faulty.train import bare, begin, kept_in, loader, score, states
 
 import plumbob
 
 NAMES = Path(__file__).with_name("fault_names.json")
-# What a training is built from: all of a case that the runner sees.
-BUILT = ("id", "task", "classes", "data", "layers", "loss", "optimizer", "l2")
-BUILT += ("flip_gradient", "batch_size", "epochs", "max_steps")
-
-
-def states(run, kept):
-    """Yield (phase, stage), the run being in that state; train only where not kept."""
-    yield "init", "init"
-    if kept and kept.exists():
-        held = torch.load(kept)
-    else:
-        held = {}
-
-        def keep(steps):
-            if steps == EARLY:
-                held["early"] = frozen(run)
-
-        train(run, keep)
-        held["end"] = frozen(run)
-        held.setdefault("early", held["end"])
-        if kept:
-            torch.save(held, kept)
-    for phase, stage in (("early", None), ("end", "trained")):
-        run.model.load_state_dict(held[phase]["model"])
-        run.optimizer.load_state_dict(held[phase]["optimizer"])
-        yield phase, stage
-
-
-def frozen(run):
-    parts = {"model": run.model, "optimizer": run.optimizer}
-    return {name: deepcopy(part.state_dict()) for name, part in parts.items()}
 
 
 def judge(case, seed, folder):
     """Return a run's findings by phase, its score, its failures (ours), its lines."""
     torch.set_num_threads(1)
     run, phases, wrong, lines = begin(case, seed), {}, [], []
-    kept = folder / f"{case['id']}.{seed}.pt" if folder else None
-    for phase, stage in states(run, kept):
+    for phase, stage in states(run, kept_in(folder, case, seed)):
         phases[phase] = []
         try:
             report = plumbob.check(
@@ -118,10 +85,6 @@ def main():
     if wrong:
         print(f"OUR FAILURES: {len(wrong)}", *wrong, sep="\n  ")
     return bool(wrong)
-
-
-def bare(case):
-    return {key: case[key] for key in BUILT if key in case}
 
 
 if __name__ == "__main__":

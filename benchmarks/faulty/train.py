@@ -1,6 +1,8 @@
 """Train a case, and look at it on the way: at the start, early and at the end."""
 
+import os
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,8 @@ from faulty.model import build, loss_of, optimizer_of
 
 EARLY = 10  # steps
 ROWS = 256
+BUILT = ("id", "task", "classes", "data", "layers", "loss", "optimizer", "l2")
+BUILT += ("flip_gradient", "batch_size", "epochs", "max_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,11 @@ class Run:
     model: nn.Module
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: torch.optim.Optimizer
+
+
+def bare(case):
+    """Return what a training is built from, without what the case says of itself."""
+    return {key: case[key] for key in BUILT if key in case}
 
 
 def begin(case, seed):
@@ -79,6 +88,41 @@ def train(run, on_step=None):
                 return
         if not finite:
             return
+
+
+def states(run, kept):
+    """Yield (phase, stage), the run being in that state; train only where not kept."""
+    yield "init", "init"
+    if kept and kept.exists():
+        held = torch.load(kept)
+    else:
+        held = {}
+
+        def keep(steps):
+            if steps == EARLY:
+                held["early"] = frozen(run)
+
+        train(run, keep)
+        held["end"] = frozen(run)
+        held.setdefault("early", held["end"])
+        if kept:
+            part = kept.with_suffix(f".{os.getpid()}")  # others may be reading
+            torch.save(held, part)
+            part.rename(kept)
+    for phase, stage in (("early", None), ("end", "trained")):
+        run.model.load_state_dict(held[phase]["model"])
+        run.optimizer.load_state_dict(held[phase]["optimizer"])
+        yield phase, stage
+
+
+def frozen(run):
+    parts = {"model": run.model, "optimizer": run.optimizer}
+    return {name: deepcopy(part.state_dict()) for name, part in parts.items()}
+
+
+def kept_in(folder, case, seed):
+    """Return where a training is kept, None without a folder."""
+    return folder / f"{case['id']}.{seed}.pt" if folder else None
 
 
 @torch.no_grad()
