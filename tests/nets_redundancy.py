@@ -1,3 +1,101 @@
 """The zoo's nets of redundancy; see nets.py."""
 
-CASES = {}
+import torch
+from torch import nn
+
+from netting import mlp, seeded
+
+
+def normed(conv, norm):
+    model = nn.Sequential(conv, norm, nn.ReLU(), nn.Flatten())
+    model.append(nn.Linear(4 * 3 * 3, 2))
+    return {"model": model, "data": torch.randn(16, 2, 5, 5, generator=seeded())}
+
+
+def bias_before_instance_norm(*, leans):
+    return normed(nn.Conv2d(2, 4, 3, bias=leans), nn.InstanceNorm2d(4))
+
+
+def group_mean_before_group_norm(*, leans):
+    """As many groups as channels, where all of the bias is lost."""
+    return normed(nn.Conv2d(2, 4, 3, bias=leans), nn.GroupNorm(4, 4))
+
+
+class Attention(nn.Module):
+    """Self-attention with one head; only its values may lack a bias."""
+
+    def __init__(self, width, *, value_bias):
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=value_bias)
+        self.out = nn.Linear(width, width)
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, x):
+        scores = self.query(x) @ self.key(x).mT / x.shape[-1] ** 0.5
+        return self.head(self.out(scores.softmax(-1) @ self.value(x)).relu().mean(1))
+
+
+def value_bias(*, leans):
+    x = torch.randn(16, 5, 8, generator=seeded())
+    return {"model": Attention(8, value_bias=leans), "data": x}
+
+
+def constant_before_layer_norm(*, leans):
+    model = mlp(8, 16, 2)
+    model[0] = nn.Linear(8, 16, bias=leans)
+    model.insert(1, nn.LayerNorm(16))
+    return {"model": model, "data": torch.randn(64, 8, generator=seeded())}
+
+
+class Last(nn.Module):
+    """A recurrent layer, and a map of its last state."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.head = nn.Linear(layer.hidden_size, 2)
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0][:, -1])
+
+
+def double_rnn_bias(*, leans):
+    model = Last(nn.LSTM(4, 6, batch_first=True, bias=leans))
+    return {"model": model, "data": torch.randn(16, 5, 4, generator=seeded())}
+
+
+def duplicated_layer_norm_bias(*, leans):
+    """A norm before the activation's map; its twin has a norm without a bias."""
+    model = mlp(8, 16, 2)
+    model.insert(0, nn.LayerNorm(8, bias=leans))
+    return {"model": model, "data": torch.randn(64, 8, generator=seeded())}
+
+
+class Branches(nn.Module):
+    """Two maps of one input, summed."""
+
+    def __init__(self, *, both):
+        super().__init__()
+        self.left, self.right = nn.Linear(8, 16), nn.Linear(8, 16, bias=both)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.head((self.left(x) + self.right(x.tanh())).relu())
+
+
+def duplicated_branch_bias(*, leans):
+    x = torch.randn(64, 8, generator=seeded())
+    return {"model": Branches(both=leans), "data": x}
+
+
+CASES = {
+    "PB302": bias_before_instance_norm,
+    "PB304": value_bias,
+    "PB305": constant_before_layer_norm,
+    "PB307": group_mean_before_group_norm,
+    "PB308": double_rnn_bias,
+    "PB309": duplicated_layer_norm_bias,
+    "PB313": duplicated_branch_bias,
+}

@@ -8,6 +8,7 @@ from string import Formatter
 from typing import Any
 
 from plumbob.types import Finding, Needs, Proof, Rule, Severity, Survey
+from plumbob.types.proofs import independent
 
 Judge = Callable[..., Iterator[Finding]]
 
@@ -87,6 +88,34 @@ def proved(survey: Survey, proofs: Sequence[Proof]) -> dict[str, int | float]:
     if len(errors) == len(proofs):
         numbers["error"] = max(errors)
     return numbers
+
+
+def by_parameter(proofs: Iterable[Proof]) -> dict[str, list[Proof]]:
+    """Return theorems by their parameter; of gauges that carry one another, one.
+
+    Of b_ih and b_hh, say, either can carry the other: that is one redundancy.
+    """
+    every = list(proofs)
+    trained = independent(every, "training")
+    only_run = independent([p for p in every if p.training is None], "inference")
+    found: dict[str, list[Proof]] = {}
+    for proof in (*trained, *only_run):
+        found.setdefault(proof.parameter, []).append(proof)
+    return found
+
+
+def told(proofs: Iterable[Proof]) -> tuple[str, ...]:
+    """Return the verdict on each mode, then the steps of the proofs, each once."""
+    words = {
+        "null": "null, nothing sees it",
+        "gauge": "a gauge, other parameters can carry it",
+        None: "not proved, so it may count",
+    }
+    lines = list[str]()
+    for proof in proofs:
+        verdict = f"in training {words[proof.training]}"
+        lines += [f"{verdict}; in inference {words[proof.inference]}", *proof.steps]
+    return tuple(dict.fromkeys(lines))
 
 
 def sections(docstring: str | None) -> dict[str, str]:
