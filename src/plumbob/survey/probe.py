@@ -31,10 +31,12 @@ class Probed:
     `net_inputs`, the z of each of `heads` by its name, are of the same batches, the
     first ones up to RECORD elements, joined leaf by leaf. `own_loss` is the one that
     the model takes itself of its logits and the labels, then the targets, if known.
+    `mean_gradients` are those of all trainable parameters that the loss reaches.
     """
 
     readings: Mapping[str, Reading]
     gradients: Mapping[str, Gradient]
+    mean_gradients: Mapping[str, Tensor]
     loss: float | None
     net_inputs: Mapping[str, Tensor]
     outputs: Any
@@ -111,6 +113,7 @@ def probe(
     return Probed(
         readings=readings,
         gradients=gradient.facts() if known else {},
+        mean_gradients=gradient.mean if known else {},
         loss=total / losses if losses else None,
         net_inputs=net_inputs,
         outputs=outputs,

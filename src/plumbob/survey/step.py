@@ -1,9 +1,215 @@
-"""Facts about what one step of the optimiser does."""
+"""Facts about what a few steps of the optimiser do, tried on a copy."""
 
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from math import isfinite, nan
+
+import torch
+from torch import Tensor
+
+from plumbob.errors import one_line
+from plumbob.survey.clipping import clipping
+from plumbob.survey.optimizer import each
+from plumbob.survey.penalty import penalties
 from plumbob.survey.scene import Scene
-from plumbob.types import Step
+from plumbob.survey.trainee import Gradients, Trainee
+from plumbob.types import Move, Step
+
+STEPS = 20
+AFFORDED = 2e9  # multiplications in all steps; a third of a second
+MOST = 2**30  # parameters: the trial holds three copies of each and more
+SHARES = (1 / 4, 1 / 16, 1 / 64, 1 / 256)  # of the learning rate, tried if too large
 
 
 def step_facts(scene: Scene) -> tuple[Step | None, str]:
-    """Return what one step of the optimiser does, or None and why it is not known."""
-    return None, "not measured yet"
+    """Return what steps of the optimiser do to the first batch, and what is not known.
+
+    A small model takes STEPS, each with the batch's own gradient. A large one takes
+    one, with the gradient as measured, between two forward passes. They are taken in
+    training mode, with the same random numbers each time.
+    """
+    if scene.probed.loss is None:
+        return None, "no loss given"
+    with warnings.catch_warnings():  # those of the user's code were told already
+        warnings.simplefilter("ignore")
+        pulls, data = penalties(scene)
+        known = Step(samples=scene.batch.samples, pulls=pulls, data=data)
+        if scene.optimizer is None:
+            return known, ""
+        if why := _refused(scene):
+            return known, why
+        if not scene.model.training:
+            scene.model.train()
+        try:
+            return _tried(scene, known), ""
+        except Exception as error:  # whatever the user's model or optimiser raises
+            return known, f"no step can be tried: {one_line(error)}"
+
+
+def _refused(scene: Scene) -> str:
+    """Return why no step is tried, "" if one is."""
+    held = set[int]()
+    for one in each(scene.optimizer):
+        takes = inspect.signature(type(one).step).parameters.get("closure")
+        empty = takes is not None and takes.default is inspect.Parameter.empty
+        if empty or isinstance(one, torch.optim.LBFGS):
+            return f"{type(one).__name__} asks for the loss anew within a step"
+        held |= {id(p) for group in one.param_groups for p in group["params"]}
+    own = list(scene.model.parameters())
+    if held.isdisjoint(map(id, own)):
+        return "the optimiser holds none of this model's parameters"
+    if sum(p.numel() for p in own) > MOST:
+        return f"more than {MOST} parameters: their copies would not fit"
+    if not scene.probed.mean_gradients:
+        return "no gradient is known"
+    return ""
+
+
+def _tried(scene: Scene, known: Step) -> Step:
+    small = 3 * _work(scene) * STEPS <= AFFORDED
+    trainee = _trainee(scene)
+    if small:
+        moves, losses, curvature = _run(trainee)
+    else:
+        moves, losses, curvature = _once(trainee, scene.probed.mean_gradients)
+    groups = [g for one in each(scene.optimizer) for g in one.param_groups]
+    share = None
+    if small and _lost(losses):
+        share = next((s for s in SHARES if not _lost(_slower(scene, s))), None)
+    return replace(
+        known,
+        moves=moves,
+        losses=tuple(losses),
+        curvature=curvature,
+        share=share,
+        warming=any(float(g["lr"]) < float(g.get("initial_lr", 0.0)) for g in groups),
+        clipping=clipping(scene.model, each(scene.optimizer)),
+    )
+
+
+def _trainee(scene: Scene) -> Trainee:
+    loss = scene.loss if scene.given else None
+    return Trainee(scene.model, scene.optimizer, scene.batch, loss)
+
+
+def _work(scene: Scene) -> float:
+    """Return the multiplications of one forward pass of the batch."""
+    probed = scene.probed
+    done = sum(
+        site.out * site.fan_in * float(reading.z.count.max(initial=0))
+        for site in scene.sites
+        if (reading := probed.readings.get(site.name)) and reading.z is not None
+    )
+    least = sum(p.numel() for p in scene.model.parameters()) * probed.samples
+    return max(done, least) * scene.batch.samples / max(probed.samples, 1)
+
+
+def _run(trainee: Trainee) -> tuple[Mapping[str, Move], list[float], float]:
+    """Take steps, each with the batch's gradient where it stands."""
+    moves: Mapping[str, Move] = {}
+    losses, curvature = list[float](), 0.0
+    start = {n: p.detach().clone() for n, p in trainee.parameters.items()}
+    before: Gradients = {}
+    first = before
+    change = dict[str, Tensor]()
+    for number in range(STEPS):
+        value, now = trainee.gradients()
+        losses.append(value)
+        if number:
+            curvature = max(curvature, _bend(before, now, change))
+        if not isfinite(value):
+            break
+        old = {n: p.detach().clone() for n, p in trainee.parameters.items()}
+        trainee.step(now)
+        if not number:
+            moves, first = _moves(old, trainee.parameters, now), now
+        change = {n: trainee.parameters[n].detach() - w for n, w in old.items()}
+        before = now
+    else:
+        losses.append(trainee.loss())
+        # A momentum only gathers: what moves at all is told by the last step.
+        last = _moves(start, trainee.parameters, first)
+        moves = {n: replace(m, still=last[n].still) for n, m in moves.items()}
+    return moves, losses, curvature
+
+
+def _once(
+    trainee: Trainee, gradients: Gradients
+) -> tuple[Mapping[str, Move], list[float], float]:
+    """Take one step; how far it is too long is read off the loss before and after."""
+    first = trainee.loss()
+    old = {n: p.detach().clone() for n, p in trainee.parameters.items()}
+    trainee.step(gradients)
+    moves = _moves(old, trainee.parameters, gradients)
+    then = trainee.loss()
+    change = {n: trainee.parameters[n].detach() - w for n, w in old.items()}
+    slope = _dot(gradients, change)
+    bend = 2 * (1 - (then - first) / slope) if slope < 0 else 0.0
+    return moves, [first, then], bend if isfinite(bend) else 0.0
+
+
+def _bend(before: Gradients, now: Gradients, change: Mapping[str, Tensor]) -> float:
+    """Return how much of the slope along a step is gone at its end: 1 at the bottom.
+
+    Of a parabola it is lr * v'Hv for a step of plain SGD, v the step's direction; 2
+    is where the loss after the step is that of before. Uphill, as a momentum may
+    lead, there is nothing to say.
+    """
+    slope = _dot(before, change)
+    if not slope < 0:
+        return 0.0
+    bend = 1 - _dot(now, change) / slope
+    return bend if isfinite(bend) else 0.0
+
+
+def _dot(gradients: Gradients, change: Mapping[str, Tensor]) -> float:
+    total = 0.0
+    for name, moved in change.items():
+        g = gradients.get(name)
+        if g is not None:
+            g = g.to_dense() if g.is_sparse else g
+            total += float((g.double() * moved.double()).sum())
+    return total
+
+
+def _slower(scene: Scene, share: float) -> list[float]:
+    """Return the losses of the same steps at a part of the learning rate."""
+    trainee = _trainee(scene)
+    for one in trainee.optimizers:
+        for group in one.param_groups:
+            group["lr"] = group["lr"] * share
+    return _run(trainee)[1]
+
+
+def _lost(losses: list[float]) -> bool:
+    """Whether the second half of the steps never gets below the start again."""
+    late = losses[len(losses) // 2 :]
+    return isfinite(losses[0]) and not min(late, default=nan) <= losses[0]
+
+
+def _moves(
+    old: Mapping[str, Tensor], now: Mapping[str, Tensor], gradients: Gradients
+) -> dict[str, Move]:
+    return {
+        name: _move(old[name], now[name].detach(), gradients.get(name)) for name in old
+    }
+
+
+def _move(old: Tensor, new: Tensor, g: Tensor | None) -> Move:
+    same = (new == old) | (new.isnan() & old.isnan())
+    if g is None:
+        pulled = torch.zeros_like(same)
+    else:
+        g = g.to_dense() if g.is_sparse else g
+        pulled = (g != 0) & g.isfinite()
+    change = torch.linalg.vector_norm(new - old, dtype=torch.float64)
+    return Move(
+        pulled=int(pulled.sum()),
+        still=int((pulled & same).sum()),
+        broken=int(((g is None or pulled) & old.isfinite() & ~new.isfinite()).sum()),
+        change=float(change),
+        size=float(torch.linalg.vector_norm(old, dtype=torch.float64)),
+        other=bool((~pulled & ~same).any()),
+    )

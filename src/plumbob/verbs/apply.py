@@ -30,6 +30,7 @@ ACTS = {
     "reset-statistics": "plumbob.design.reset_statistics:reset_statistics",
     "set-activation": "plumbob.design.set_activation:set_activation",
     "set-bias": "plumbob.design.set_bias:set_bias",
+    "set-learning-rate": "plumbob.design.set_learning_rate:set_learning_rate",
     "shift-bias": "plumbob.design.shift_bias:shift_bias",
     "split-groups": "plumbob.design.split_groups:split_groups",
 }
