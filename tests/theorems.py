@@ -20,12 +20,13 @@ def proved(model, *args, modes=(True, False), **kwargs):
     return found
 
 
-def rows(found, *, by=None, training=None, inference=None):
+def rows(found, *, by=None, training=None, inference=None, direction="each"):
     """Return {parameter: rows} of the proofs with these verdicts."""
     return {
         p.parameter: p.rows
         for p in found
-        if by in {None, p.by}
+        if p.direction == direction
+        and by in {None, p.by}
         and training in {None, p.training}
         and inference in {None, p.inference}
     }

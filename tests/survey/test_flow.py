@@ -7,6 +7,7 @@ from torch import nn
 from plumbob.survey.domain import Shift, plain
 from plumbob.survey.flow import Flow
 from plumbob.survey.replay import _draw, _fixed, _Player
+from plumbob.survey.seeds import redundant
 from plumbob.survey.shift import proofs
 from plumbob.survey.trace import export, record
 from theorems import Attend, Head, bert, normals, tokens
@@ -129,7 +130,7 @@ def claimed(model, x, *, trace=export, training=True):
     return {
         name: [*walk.ends, *(c.name for c in walk.carriers)]
         for name in flow.placeholders
-        for _, _, walk in flow.redundant(name)
+        for _, walk in redundant(flow, name)
     }
 
 
@@ -143,23 +144,30 @@ class TestOneSideOnly:
         def product(model, x):
             return torch.addmm(model.one, x, model.linear.weight.T) + model.four
 
-        assert claimed(Wired(add), normals(5, 3)) == {"one": ["linear.bias"]}
-        assert claimed(Wired(product), normals(5, 3)) == {"one": ["four"]}
+        assert claimed(Wired(add), normals(5, 3)) == {
+            "one": ["linear.bias"],
+            "linear.bias": ["one"],  # its constant
+        }
+        found = claimed(Wired(product), normals(5, 3))
+        assert found == {"one": ["four"], "four": ["one"]}
 
     def test_one_number_carries_another(self):
         model = Wired(lambda m, x: x @ m.linear.weight.T + m.one)
         model.other = nn.Parameter(normals(1))
         model.wire = lambda m, x: (x @ m.linear.weight.T + m.one) + m.other
-        assert claimed(model, normals(5, 3)) == {"one": ["other"]}
+        found = claimed(model, normals(5, 3))
+        assert found == {"one": ["other"], "other": ["one"]}
         (proof,) = proofs(
             model, None, export(model, (normals(5, 3),), {}, training=False)
         )
         assert proof.error < 1e-12
 
     def test_a_roll_of_all_values_mixes_channels(self):
-        for dims, expected in ((None, {}), (0, {"linear.bias": ["batch-norm"]})):
+        for dims, expected in ((None, "constant"), (0, "each")):
             model = Wired(lambda m, x, d=dims: m.norm(torch.roll(m.linear(x), 1, d)))
-            assert claimed(model, normals(5, 3)) == expected
+            flow = Flow(export(model, (normals(5, 3),), {}, training=True))
+            ((move, walk),) = redundant(flow, "linear.bias")
+            assert (move.direction, walk.ends) == (expected, ("batch-norm",))
 
     def test_an_empty_part_of_a_cat(self):
         def wire(model, x):

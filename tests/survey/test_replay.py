@@ -30,7 +30,8 @@ class TestReplay:
         model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
         graph = self.graph(model, normals(6, 4))
         (out,) = (n for n in graph.module.graph.nodes if n.name in graph.outputs)
-        (trial,) = replays(model, graph, [Claim("0.bias", 0, 3, {out: 1}, frozenset())])
+        claim = Claim("0.bias", 0, 3, {out: ("2.bias", 1)}, frozenset())
+        (trial,) = replays(model, graph, [claim])
         assert not trial.holds
 
     def test_dropout_is_drawn_alike(self):

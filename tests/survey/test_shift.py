@@ -46,7 +46,7 @@ def blind(model, outputs):
 def elements(found):
     nulls: dict[str, list[int]] = {}
     for p in found:
-        if p.inference == "null":
+        if p.inference == "null" and p.direction == "each":
             nulls.setdefault(p.parameter, []).extend(range(*p.rows))
     return nulls
 

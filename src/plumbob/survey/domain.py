@@ -25,13 +25,15 @@ class Shift:
     Each axis is a tuple of factors, outermost first: an axis that merges 2 batches
     and 4 heads is ((2, False), (4, True)) where s differs between heads only. s is 0
     outside the index ranges `within` (axis -> low, high). `asked` tells that s was
-    multiplied by values that it does not depend on, as a key is by its query.
+    multiplied by values that it does not depend on, as a key is by its query. `amount`
+    names its values: two shifts with the same one are equal.
     """
 
     axes: tuple[tuple[Factor, ...], ...]
     depends: bool
     within: tuple[tuple[int, int, int], ...] = ()
     asked: bool = False
+    amount: Any = None
 
     @property
     def varies(self) -> frozenset[int]:
@@ -94,6 +96,12 @@ class Op:
         if isinstance(value, (list, tuple)):
             return [anything(v.shape) if torch.is_tensor(v) else None for v in value]
         return anything(self.shape)
+
+
+def name(node: fx.Node) -> str:
+    """Return the name of an aten operation without its overload."""
+    schema = getattr(node.target, "_schema", None)
+    return schema.name.removeprefix("aten::") if schema else str(node.target)
 
 
 def shape(node: fx.Node) -> tuple[int, ...]:

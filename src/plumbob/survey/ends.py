@@ -15,6 +15,7 @@ from plumbob.survey.domain import (
     shape,
     statistics,
 )
+from plumbob.survey.masks import leaves_a_key
 
 # Normalisation
 
@@ -108,7 +109,8 @@ def _attention(op: Op) -> Fate:
         why = "softmax over keys removes what all keys share"
         return statistics(op, End("softmax-key", why))
     mask = op.arguments.get("attn_mask", op.arguments.get("attn_bias"))
-    if len(value.axes) - 2 in value.varies or op.arguments["dropout_p"] or mask:
+    dropped = op.arguments["dropout_p"] or not leaves_a_key(mask)
+    if len(value.axes) - 2 in value.varies or dropped:
         return None  # the weights of a row need not sum to one
     if shape(op.arguments["value"])[:-2] != one.shape[:-2]:
         return None

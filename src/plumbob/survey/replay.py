@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from plumbob.survey.domain import shape
+from plumbob.survey.domain import name, shape
 from plumbob.survey.graph import Graph
-from plumbob.survey.transfer import name
 
 MOST_PARAMETERS = 2**26  # half a gigabyte in float64
 MOST_VALUES = 2**27  # numbers that one replay computes
@@ -33,16 +32,19 @@ _DEAF = "at random values the outputs do not depend on the parameters"
 class Claim:
     """No output changes when rows lo..hi of a parameter are shifted.
 
-    `carriers` maps the nodes where another parameter makes up for the shift to the
-    axis of that parameter, None for a single number; `met` are all nodes that the
-    shift reaches.
+    They move in `groups` equal runs, by one number each; 0: every row by its own.
+    `carriers` maps the nodes where another parameter makes up for the shift to its
+    name and its axis, None for a single number; those `against` it are moved by the
+    same rows, the other way. `met` are all nodes that the shift reaches.
     """
 
     parameter: str
     lo: int
     hi: int
-    carriers: Mapping[fx.Node, int | None]
+    carriers: Mapping[fx.Node, tuple[str, int | None]]
     met: frozenset[fx.Node]
+    groups: int = 0
+    against: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def _groups(claims: Sequence[Claim]) -> list[list[int]]:
     """
     groups: list[tuple[list[int], set[fx.Node], bool]] = []
     for i, claim in enumerate(claims):
-        free = not claim.carriers
+        free = not claim.carriers and not claim.against
         for members, met, all_free in groups:
             if (free and all_free) or not met & claim.met:
                 members.append(i)
@@ -179,7 +181,7 @@ class _Replay:
         return _change(self.run(values, {})[0], self.base) > 0
 
     def run(
-        self, values: Mapping[str, Any], carriers: Mapping[fx.Node, int | None]
+        self, values: Mapping[str, Any], carriers: Mapping[fx.Node, Any]
     ) -> tuple[list[Tensor], dict[fx.Node, Tensor]]:
         torch.manual_seed(1)
         player = _Player(self.graph.module, carriers, self.kept)
@@ -205,34 +207,39 @@ class _Replay:
     def error(self, claims: Sequence[Claim]) -> float:
         """Return the relative change of the output by random shifts."""
         values = dict(self.values)
-        carriers: dict[fx.Node, int | None] = {}
+        carriers: dict[fx.Node, tuple[str, int | None]] = {}
         torch.manual_seed(2)
         for claim in claims:
             carriers |= claim.carriers
-            shift = torch.randn(claim.hi - claim.lo)
+            size = claim.hi - claim.lo
+            shift = torch.randn(claim.groups or size)
+            shift = shift.repeat_interleave(size // len(shift))
             for key, parameter in self.graph.parameters.items():
-                if parameter == claim.parameter:
+                sign = (parameter == claim.parameter) - (parameter in claim.against)
+                if sign:
                     values[key] = values[key].clone()
-                    values[key][claim.lo : claim.hi] += shift.to(values[key].device)
+                    values[key][claim.lo : claim.hi] += sign * shift.to(values[key])
         return _change(self.run(values, carriers)[0], self.base)
 
 
 class _Player(fx.Interpreter):
     """Runs a graph in float64; at its carriers the shift is taken away again.
 
-    A carrier makes up for one vector along its axis (or one number), so the shift that
-    arrives must be constant along the others: what is not is left in place, and shows.
+    A carrier makes up for one vector along its axis (or one number), the same one
+    wherever it is read, so the shift that arrives must be constant along the others:
+    what is not is left in place, and shows.
     """
 
     def __init__(
         self,
         module: fx.GraphModule,
-        carriers: Mapping[fx.Node, int | None],
+        carriers: Mapping[fx.Node, Any],
         kept: Mapping[fx.Node, Tensor],
     ) -> None:
         super().__init__(module)
         self.carriers, self.kept = carriers, kept
         self.met: dict[fx.Node, Tensor] = {}
+        self.taken: dict[str, Tensor] = {}  # by each carrier, where it was met first
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -242,9 +249,12 @@ class _Player(fx.Interpreter):
         if n not in self.kept:
             self.met[n] = value
             return result
-        axis = self.carriers[n]
+        carrier, axis = self.carriers[n]
         others = [i for i in range(value.dim()) if i != axis]
-        value = value - (value - self.kept[n]).mean(others, keepdim=True)
+        mine = (value - self.kept[n]).mean(others)
+        mine = self.taken.setdefault(carrier, mine)
+        shape = [-1 if i == axis else 1 for i in range(value.dim())]
+        value = value - mine.reshape(shape)
         return (value, *result[1:]) if isinstance(result, tuple) else value
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import nn
 from plumbob.survey.flow import Flow, Walk
 from plumbob.survey.graph import Graph, canonical
 from plumbob.survey.replay import Claim, replays
+from plumbob.survey.seeds import Move, redundant
 from plumbob.types import Proof
 
 
@@ -24,7 +25,7 @@ def proofs(
     fails it is not shown, and what could not be tested has no `error` but a step that
     says why.
     """
-    found: dict[tuple[str, int, int], dict[str, tuple[Walk, float | None, str]]] = {}
+    found: dict[tuple[str, Move], dict[str, tuple[Walk, float | None, str]]] = {}
     for mode, graph in (("training", training), ("inference", inference)):
         if graph is not None:
             for key, verdict in _proved(model, graph):
@@ -37,7 +38,7 @@ def proofs(
 
 
 def _proof(
-    key: tuple[str, int, int],
+    key: tuple[str, Move],
     verdicts: Mapping[str, tuple[Walk, float | None, str]],
     on_this_path: bool,
 ) -> Proof:
@@ -51,11 +52,17 @@ def _proof(
         mode: "gauge" if walk.carriers else "null"
         for mode, (walk, _, _) in verdicts.items()
     }
-    first = next(iter(verdicts.values()))[0]
+    walks = [walk for walk, _, _ in verdicts.values()]
+    first, (parameter, move) = walks[0], key
     errors = [error for _, error, _ in verdicts.values()]
     return Proof(
-        parameter=key[0],
-        rows=key[1:],
+        parameter=parameter,
+        rows=(move.lo, move.hi),
+        direction=move.direction,
+        groups=move.groups,
+        carriers=tuple(dict.fromkeys(c.name for w in walks for c in w.carriers)),
+        source=first.source,
+        through=tuple(dict.fromkeys(kind for w in walks for kind in w.through)),
         by=first.carriers[-1].kind if first.carriers else first.ends[-1],
         training=kinds.get("training"),
         inference=kinds.get("inference"),
@@ -77,27 +84,33 @@ def _norm(walk: Walk) -> str | None:
 
 def _proved(
     model: nn.Module, graph: Graph
-) -> Iterator[tuple[tuple[str, int, int], tuple[Walk, float | None, str]]]:
+) -> Iterator[tuple[tuple[str, Move], tuple[Walk, float | None, str]]]:
     """Yield what is proved in one graph and passes the randomised test."""
     flow, shared = Flow(graph), _shared(model)
     walks = [
-        ((parameter, lo, hi), walk)
+        (parameter, move, walk)
         for parameter in dict.fromkeys(graph.parameters.values())
         if parameter not in shared
-        for lo, hi, walk in flow.redundant(parameter)
+        for move, walk in redundant(flow, parameter)
+        if not shared & {carrier.name for carrier in walk.carriers}
     ]
-    claims = [
-        Claim(
-            *key,
-            {c.node: c.axis for c in walk.carriers},
-            frozenset(walk.shifts) | {c.node for c in walk.carriers},
-        )
-        for key, walk in walks
-    ]
-    trials = replays(model, graph, claims)
-    for (key, walk), trial in zip(walks, trials, strict=True):
+    trials = replays(model, graph, [_claim(*found) for found in walks])
+    for (parameter, move, walk), trial in zip(walks, trials, strict=True):
         if trial.holds:
-            yield key, (walk, trial.error, trial.untested)
+            yield (parameter, move), (walk, trial.error, trial.untested)
+
+
+def _claim(parameter: str, move: Move, walk: Walk) -> Claim:
+    met = {c.node for c in walk.carriers}
+    return Claim(
+        parameter,
+        move.lo,
+        move.hi,
+        {c.node: (c.name, c.axis) for c in walk.carriers if c.kind != "rnn"},
+        frozenset(walk.shifts) | met,
+        groups=0 if move.direction == "each" else move.groups,
+        against=frozenset(c.name for c in walk.carriers if c.kind == "rnn"),
+    )
 
 
 def _shared(model: nn.Module) -> set[str]:

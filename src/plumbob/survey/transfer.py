@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import fx
 
+from plumbob.survey.amounts import amount, cancels
 from plumbob.survey.carry import CARRY
 from plumbob.survey.domain import (
+    End,
     Fate,
     Op,
     Shift,
@@ -17,12 +19,14 @@ from plumbob.survey.domain import (
     dims,
     first,
     move,
+    name,
     plain,
     shape,
     spread,
     statistics,
 )
 from plumbob.survey.ends import ENDS
+from plumbob.survey.ranks import RANKS
 
 # exp is 0 below -745 in float64 and sooner in narrower formats. Softmax subtracts the
 # largest score first, so this fill has no weight unless all scores are below -9e3.
@@ -37,13 +41,17 @@ def transfer(op: Op) -> Fate:
     """
     rule = RULES.get(name(op.node))
     fate = rule(op) if rule else None
-    return op.unknown() if fate is None else fate
+    fate = op.unknown() if fate is None else fate
+    if isinstance(fate, list):
+        return [_named(op, part, i) for i, part in enumerate(fate)]
+    return _named(op, fate)
 
 
-def name(node: fx.Node) -> str:
-    """Return the name of an aten operation without its overload."""
-    schema = getattr(node.target, "_schema", None)
-    return schema.name.removeprefix("aten::") if schema else str(node.target)
+def _named(op: Op, fate: Fate, index: int = 0) -> Fate:
+    if not isinstance(fate, Shift):
+        return fate
+    named = amount(op, fate, index)
+    return fate if named is fate.amount else replace(fate, amount=named)
 
 
 def floats(node: fx.Node) -> bool:
@@ -60,6 +68,8 @@ def _keep(op: Op) -> Fate:
 
 
 def _add(op: Op) -> Fate:
+    if cancels(op):
+        return End("difference", "it is subtracted from itself, so nothing is left")
     return _union(op, [op.shift("self"), op.shift("other")])
 
 
@@ -252,7 +262,8 @@ def _dropout(op: Op) -> Fate:
 
 
 def _pool(op: Op) -> Fate:
-    x, one = op.only("self"), first(op)
+    x = op.only("input" if "input" in op.arguments else "self")
+    one = first(op)
     if x is None:
         return None
     count, args = len(one.shape), op.arguments
@@ -276,8 +287,13 @@ _POOLS = ("max_pool", "avg_pool", "adaptive_avg_pool", "_adaptive_avg_pool")
 _DIGIT = {f"{pool}{n}d": n for pool in _POOLS for n in (1, 2, 3)} | {
     "max_pool2d_with_indices": 2,
     "max_pool3d_with_indices": 3,
+    "upsample_nearest1d": 1,
+    "upsample_linear1d": 1,
     "upsample_nearest2d": 2,
     "upsample_bilinear2d": 2,
+    "upsample_bicubic2d": 2,
+    "upsample_nearest3d": 3,
+    "upsample_trilinear3d": 3,
 }
 
 RULES: dict[str, Callable[[Op], Fate]] = {
@@ -297,6 +313,7 @@ RULES: dict[str, Callable[[Op], Fate]] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), _conv),
     **{f"conv_transpose{n}d": _conv for n in (1, 2, 3)},
     **ENDS,
+    **RANKS,
     **dict.fromkeys(("dropout", "native_dropout"), _dropout),
     **dict.fromkeys(_DIGIT, _pool),
     "constant_pad_nd": _pad,
