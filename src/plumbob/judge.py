@@ -119,6 +119,7 @@ def _fold(
                 and (
                     None in (here := site(finding), there := site(other))
                     or here == there
+                    or there not in places  # a module: who comes after is not known
                     or here in below.get(there or "", ())
                 )
             ):

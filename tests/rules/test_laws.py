@@ -31,6 +31,8 @@ BY_HAND = {
     "PB308": "the step on the sum of both biases would be half as long",
     "PB309": "under weight decay the two forms of a gauge train differently",
     "PB313": "the step on the sum of both biases would be half as long",
+    "PB108": "whether rank one is meant, and what pushed it there, is not known",
+    "PB208": "what makes NaN lies in the data, the loss or the code of the model",
     "PB403": "what makes NaN lies in the data, the loss or the code of the model",
     "PB405": "the cut lies in the code of the model",
     "PB505": "the term stands in the code of the loss; what strength is right is open",

@@ -14,7 +14,7 @@ LOSS = nn.CrossEntropyLoss()
 
 def test_what_is_known_from_what_is_given():
     model = mlp(8, 16, 3)
-    assert measure(model).known == Needs.WEIGHTS | Needs.STAGE  # He's normal, zero b
+    assert measure(model).known == Needs.WEIGHTS | Needs.SPECTRA | Needs.STAGE  # He's normal, zero b
     survey = measure(model, X)
     assert Needs.GRAPH | Needs.ACTIVATIONS in survey.known
     assert Needs.GRADIENTS not in survey.known

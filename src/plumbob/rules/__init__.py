@@ -4,12 +4,15 @@ from plumbob.rules.bad_targets import bad_targets
 from plumbob.rules.bias_before_batch_norm import bias_before_batch_norm
 from plumbob.rules.bias_before_instance_norm import bias_before_instance_norm
 from plumbob.rules.bias_cancels_mean import bias_cancels_mean
+from plumbob.rules.blind_layer import blind_layer
 from plumbob.rules.constant_before_layer_norm import constant_before_layer_norm
 from plumbob.rules.dead_relu import dead_relu
 from plumbob.rules.decayed_bias import decayed_bias
 from plumbob.rules.decayed_raw_bias import decayed_raw_bias
 from plumbob.rules.decayed_unit import decayed_unit
+from plumbob.rules.degenerate_spectrum import degenerate_spectrum
 from plumbob.rules.disconnected_parameter import disconnected_parameter
+from plumbob.rules.dormant_unit import dormant_unit
 from plumbob.rules.double_rnn_bias import double_rnn_bias
 from plumbob.rules.doubled_activation import doubled_activation
 from plumbob.rules.duplicate_units import duplicate_units
@@ -23,8 +26,10 @@ from plumbob.rules.key_bias import key_bias
 from plumbob.rules.linear_relu import linear_relu
 from plumbob.rules.logits_into_probability_loss import logits_into_probability_loss
 from plumbob.rules.loss_for_task import loss_for_task
+from plumbob.rules.low_precision_bias import low_precision_bias
 from plumbob.rules.misplaced_l2 import misplaced_l2
 from plumbob.rules.missing_nonlinearity import missing_nonlinearity
+from plumbob.rules.non_finite_activation import non_finite_activation
 from plumbob.rules.non_finite_gradient import non_finite_gradient
 from plumbob.rules.non_finite_weight import non_finite_weight
 from plumbob.rules.output_bias_prior import output_bias_prior
@@ -50,14 +55,19 @@ RULES = (
     symmetric_units,
     unused_unit,
     init_gain,
+    low_precision_bias,
     decayed_unit,
     duplicate_units,
+    degenerate_spectrum,
     dead_relu,
     linear_relu,
     saturated_unit,
+    blind_layer,
     uncentred_input,
     bias_cancels_mean,
     signal_gain,
+    non_finite_activation,
+    dormant_unit,
     bias_before_batch_norm,
     bias_before_instance_norm,
     key_bias,

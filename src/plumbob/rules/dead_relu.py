@@ -18,7 +18,7 @@ from plumbob.types import Finding, Needs, Remedy, Severity, Site, Survey
     Needs.ACTIVATIONS,
     Severity.ERROR,
     since="0.1",
-    explains=("PB201", "PB202", "PB203", "PB206"),
+    explains=("PB201", "PB202", "PB203", "PB204", "PB206", "PB211"),
 )
 def dead_relu(
     survey: Survey,

@@ -11,7 +11,14 @@ from plumbob.rule import rule
 from plumbob.types import Finding, Needs, Severity, Site, Survey
 
 
-@rule("PB202", "linear-relu", Needs.ACTIVATIONS, Severity.WARNING, since="0.1")
+@rule(
+    "PB202",
+    "linear-relu",
+    Needs.ACTIVATIONS,
+    Severity.WARNING,
+    since="0.1",
+    explains=("PB204",),
+)
 def linear_relu(
     survey: Survey, *, rests_below: float = 0.1, share_above: float = 0.9
 ) -> Iterator[Finding]:

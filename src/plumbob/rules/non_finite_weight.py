@@ -14,7 +14,7 @@ from plumbob.types import Census, Finding, Needs, Remedy, Safety, Severity, Surv
     Needs.WEIGHTS,
     Severity.ERROR,
     since="0.1",
-    explains=("PB403",),
+    explains=("PB208", "PB403"),
 )
 def non_finite_weight(survey: Survey) -> Iterator[Finding]:
     """A parameter holds NaN or Inf, or a norm's running mean or variance does.

@@ -40,6 +40,7 @@ def read(path: str | Path, *, on_tensor: Callable[[str], None] | None = None) ->
     only = "a checkpoint holds weights only"
     kinds = ("graph", "activations", "gradients", "targets")
     unseen: dict[str, str] = dict.fromkeys(kinds, only)
+    unseen["spectra"] = "a file is read in blocks, no matrix as a whole"
     for entry in found:
         if on_tensor:
             on_tensor(entry.name)

@@ -14,6 +14,7 @@ from torch import nn
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey import structures
 from plumbob.survey.batches import LIMIT, Batch, batches
+from plumbob.survey.breaks import first_break
 from plumbob.survey.graph import inner
 from plumbob.survey.guard import same_random, untouched
 from plumbob.survey.inputs import input_facts
@@ -24,12 +25,13 @@ from plumbob.survey.output import output_facts
 from plumbob.survey.probe import Probed, probe
 from plumbob.survey.scene import BEGUN, Scene
 from plumbob.survey.signals import signal_facts
+from plumbob.survey.spectra import spectra
 from plumbob.survey.stage import stages
 from plumbob.survey.step import step_facts
 from plumbob.survey.structures import Structure, ours
 from plumbob.survey.trace import module_sites
 from plumbob.survey.weights import matrices, weigh
-from plumbob.types import Census, Needs, Output, Reading, Site, Stage, Survey
+from plumbob.types import Break, Census, Needs, Output, Reading, Site, Stage, Survey
 
 FACTS: dict[str, Callable[[Scene], tuple[Any, str]]] = {
     "inputs": input_facts,
@@ -37,6 +39,9 @@ FACTS: dict[str, Callable[[Scene], tuple[Any, str]]] = {
     "signals": signal_facts,
     "step": step_facts,
 }
+# What a model on the meta device cannot show
+VALUES = ("weights", "activations", "gradients", "inputs", "loss", "signals", "step")
+HOLLOW = "no values (device meta)"
 
 
 @same_random()  # a loader and a first import of torch's tracer draw from them
@@ -91,7 +96,8 @@ def measure(
     tensors, rows, unweighed = weigh(model, found)
     stage_of = stages(model, found, optimizer, said)
     output, why_not = _output(probed, found, loss)
-    unseen |= unweighed | why_not
+    hollow = all(parameter.is_meta for parameter in model.parameters())
+    unseen |= (dict.fromkeys(VALUES, HOLLOW) if hollow else unweighed) | why_not
     if probed:
         unseen |= probed.unseen
         about["samples"] = probed.samples
@@ -104,6 +110,8 @@ def measure(
             readings[site.name] = replace(readings[site.name], called=False)
     for name, row in rows.items():
         readings[name] = replace(readings.get(name, Reading()), rows=row)
+    for name, spectrum in spectra(model, found).items():
+        readings[name] = replace(readings[name], spectrum=spectrum)
     for name, weight in (matrices(model, found) if keep else {}).items():
         readings[name] = replace(readings.get(name, Reading()), weight=weight)
     if probed and probed.loss is None:
@@ -111,6 +119,8 @@ def measure(
     facts = optimizer_facts(optimizer, model) if optimizer is not None else None
     if facts is None:
         unseen["optimizer"] = "none given"
+    if not tensors:
+        unseen["spectra"] = "the parameters hold no values"
     more: dict[str, Any] = {}
     if probed and first is not None and gradients:
         own = loss is None
@@ -129,6 +139,7 @@ def measure(
             trained=said is Stage.TRAINED or bool(facts and facts.steps),
         )
         more = _facts(scene, unseen, tell)
+        more["first_break"] = _first_break(scene, loss, unseen)
     known = _known(unseen, probed, found, facts is not None, output, more)
     return Survey(
         sites=found,
@@ -161,6 +172,25 @@ def _facts(
             found[name], why = None, ours(error)
         if why:
             unseen[name if found[name] is None else f"{name}, in part"] = why
+    return found
+
+
+def _first_break(
+    scene: Scene, loss: Callable[..., Any] | None, unseen: dict[str, str]
+) -> Break | None:
+    """Look for the origin of what is not finite, where something is."""
+    z = (reading.z for reading in scene.probed.readings.values())
+    broken = scene.probed.broken
+    if broken is None and not any(m is not None and m.nonfinite.any() for m in z):
+        return None
+    try:
+        found = first_break(scene.model, broken or scene.batch, loss)
+    except Exception as error:
+        found, why = None, ours(error)
+    else:
+        why = "what was not finite is finite when it is computed again"
+    if found is None:
+        unseen["the origin of what is not finite"] = why
     return found
 
 
@@ -306,7 +336,8 @@ def _known(
 ) -> Needs:
     facts = {
         **{Needs[name.upper()]: more.get(name) is not None for name in FACTS},
-        Needs.WEIGHTS: True,
+        Needs.WEIGHTS: "weights" not in unseen,
+        Needs.SPECTRA: "spectra" not in unseen,
         Needs.GRAPH: "graph" not in unseen,
         Needs.ACTIVATIONS: probed is not None,
         Needs.GRADIENTS: probed is not None and bool(probed.gradients),

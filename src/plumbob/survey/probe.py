@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from plumbob.errors import InputError, one_line
 from plumbob.survey.batches import Batch
 from plumbob.survey.calls import Calls
 from plumbob.survey.gradients import Gradients
+from plumbob.survey.graph import tensors
 from plumbob.survey.guard import untouched
 from plumbob.survey.maps import Maps
 from plumbob.survey.outcome import Record, heads
@@ -31,6 +33,7 @@ class Probed:
     `net_inputs`, the z of each of `heads` by its name, are of the same batches, the
     first ones up to RECORD elements, joined leaf by leaf. `own_loss` is the one that
     the model takes itself of its logits and the labels, then the targets, if known.
+    `broken` is the first batch whose output or loss is not finite.
     `mean_gradients` are those of all trainable parameters that the loss reaches.
     """
 
@@ -45,6 +48,7 @@ class Probed:
     samples: int
     sites: tuple[Site, ...]
     unseen: Mapping[str, str]
+    broken: Batch | None = None
 
 
 def probe(
@@ -76,7 +80,8 @@ def probe(
     tallies.heads = {site.name: [] for site in heads(sites)}
     record, own = Record(), OwnLoss()
     samples, total, losses = 0, 0.0, 0
-    with untouched(model), _in_the_open(model, gradients):
+    broken: Batch | None = None
+    with untouched(model), in_the_open(model, gradients):
         run = _Run(model)
         for number, batch in enumerate(batches, 1):
             tallies.next_batch(batch.samples)
@@ -102,6 +107,8 @@ def probe(
             if value is not None:
                 total += value * batch.samples
                 losses += batch.samples
+            if broken is None and not _finite(output, value):
+                broken = batch
             if on_batch:
                 on_batch(number)
             del output
@@ -122,7 +129,13 @@ def probe(
         samples=samples,
         sites=tuple(tallies.extra),
         unseen=silent,
+        broken=broken,
     )
+
+
+def _finite(output: Any, value: float | None) -> bool:
+    parts = (t for t in tensors(output) if t.is_floating_point())
+    return all(map(bool, (t.isfinite().all() for t in parts))) and isfinite(value or 0)
 
 
 class _Run(nn.Module):
@@ -204,7 +217,7 @@ def loss_of(
 
 
 @contextmanager
-def _in_the_open(model: nn.Module, gradients: bool) -> Generator[None, None, None]:
+def in_the_open(model: nn.Module, gradients: bool) -> Generator[None, None, None]:
     """Switch off what hides maps in fused kernels; `untouched` switches it on again.
 
     oneDNN's LSTM and cuDNN's recurrent layers are such; both stay on for models

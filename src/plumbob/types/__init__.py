@@ -4,6 +4,7 @@ Notation: an affine map is z = W x + b with W of shape (out, in). mu is the mean
 x, beta = b + W mu = E[z] the effective bias. Arrays are NumPy, float64 unless said.
 """
 
+from plumbob.types.breaks import Break as Break
 from plumbob.types.inputs import Act as Act
 from plumbob.types.inputs import Fits as Fits
 from plumbob.types.inputs import Inputs as Inputs

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from plumbob.types.breaks import Break
 from plumbob.types.inputs import Inputs
 from plumbob.types.loss import Loss
 from plumbob.types.measured import Census, Gradient, Optimizer, Output, Reading
@@ -20,7 +21,8 @@ class Survey:
     `unseen` maps what could not be measured (a parameter, a site, or a kind of fact
     by its name in `Needs` in lower case) to why. `bends` are the operations of the
     graph that are not affine and no site's activation. `said` is the stage as the
-    user said it, where a site's own may come from evidence.
+    user said it, where a site's own may come from evidence. `first_break` is there
+    where a value is not finite.
     """
 
     sites: tuple[Site, ...]
@@ -35,6 +37,7 @@ class Survey:
     loss: Loss | None = None
     signals: Signals | None = None
     step: Step | None = None
+    first_break: Break | None = None
     unseen: Mapping[str, str] = NOTHING
     bends: tuple[str, ...] = ()
     said: Stage = Stage.UNKNOWN

@@ -67,6 +67,7 @@ class Needs(Flag):
     LOSS = auto()
     SIGNALS = auto()
     STEP = auto()
+    SPECTRA = auto()
 
     @property
     def words(self) -> list[str]:
