@@ -20,6 +20,13 @@ def sick():
     net = build()
     net[0].weight.data[0, 0] = float("nan")
     return net
+def solid():
+    with torch.device("cpu"):
+        return build()
+def normed():
+    model = build().insert(1, nn.BatchNorm1d(8))
+    assert model[0].weight.is_meta
+    return model
 def batch(): return torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
 def wrong(): return torch.zeros(16, 5)
 def labels(): return torch.arange(16) % 2
@@ -64,6 +71,13 @@ BAD = [
     ("check good.safetensors --stage init", "--stage needs the address"),
     ("check cli_net.py:leaves", "raised SystemExit: 4"),
     ("check cli_net.py:Quits --data cli_net.py:batch", "called sys.exit(5)"),
+    ("check good.safetensors --meta", "--meta builds the model itself"),
+    ("check cli_net.py:build --meta", "give it with --data"),
+    (
+        "check cli_net.py:build --meta --data cli_net.py:batch --weights x",
+        "leave out --weights",
+    ),
+    ("check cli_net.py:solid --meta --data cli_net.py:batch", "0.weight has some"),
     ("check good.safetensors --weights bad.safetensors", "--weights goes with"),
     ("check good.safetensors --select PB9", "There is no rule 'PB9'"),
     ("check good.safetensors --ignore non-finite-wieght", "'non-finite-weight'"),
@@ -141,6 +155,17 @@ def test_what_a_model_prints_is_kept_out_of_the_report(plumbob):
     status, out, err = plumbob(line)
     assert (status, set(err.split())) == (0, {"here"})
     assert json.loads(out)["about"]["model"] == "Loud"
+
+
+def test_meta_judges_the_structure_alone(plumbob, folder):
+    line = "check cli_net.py:normed --meta --data cli_net.py:batch --format json"
+    status, out, _ = plumbob(line)
+    assert status == 0
+    told = json.loads(out)
+    assert "PB301" in {finding["code"] for finding in told["findings"]}
+    hollow = {k for k, why in told["not_judged"].items() if "no values (dev" in why}
+    assert {"PB101", "PB102", "PB201"} <= hollow
+    assert not [name for name in told["not_judged"] if "." in name]
 
 
 def test_weights_are_loaded(plumbob, folder):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from plumbob import address
-from plumbob.cli.inputs import model_of, progress, settings_of
+from plumbob.cli.inputs import hollow_model_of, model_of, progress, settings_of
 from plumbob.cli.options import (
     Data,
     Debug,
@@ -71,6 +71,12 @@ def check(
         typer.Option(metavar="FILE", help="Accept all findings: write them there."),
     ] = None,
     max_batches: MaxBatches = None,
+    meta: Annotated[
+        bool,
+        typer.Option(
+            "--meta", help="Build without values and judge the structure alone."
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> int:
     """Judge a checkpoint, or a model on data: what leans, why, and what to do."""
@@ -83,7 +89,8 @@ def check(
     given = {"data": data, "targets": targets, "loss": loss, "optimizer": optimizer}
     given["stage"] = stage
     with progress() as step:
-        model = model_of(target, weights, given)
+        build = hollow_model_of if meta else model_of
+        model = build(target, weights, given)
         report = check(
             model,
             address.data(data) if data else None,

@@ -57,6 +57,42 @@ def model_of(
     return path
 
 
+def hollow_model_of(
+    target: str, weights: Path | None, given: dict[str, str | None]
+) -> Any:
+    """Return a model built on torch's meta device: shapes without values.
+
+    Raises:
+        InputError: there is nothing to build, or it was built with values, or there
+            are weights to load, or no data to trace it with.
+    """
+    if Path(target).exists() or not address.is_address(target):
+        raise InputError(
+            f"--meta builds the model itself: give the address of a function or class, "
+            f"such as net.py:build, not '{target}'."
+        )
+    if weights:
+        raise InputError("--meta builds a model without values: leave out --weights.")
+    if not given["data"]:
+        raise InputError(
+            "--meta traces the structure on an example: give it with --data, such as "
+            "net.py:batch for `def batch(): return torch.zeros(1, 8, dtype=torch.long)`"
+            "; its shapes count, not its values."
+        )
+    import torch
+
+    with torch.device("meta"):
+        model = address.model(target)
+    solid = [name for name, p in model.named_parameters() if not p.is_meta]
+    if solid:
+        raise InputError(
+            f"Expected '{target}' to build a model without values under --meta, but "
+            f"{solid[0]} has some: let it build the model when it is called, without "
+            f"device= and without loading weights."
+        )
+    return model
+
+
 @contextmanager
 def progress() -> Generator[Callable[[str], None] | None, None, None]:
     """Give a line on stderr that is written over and over, on a terminal only.
