@@ -3,11 +3,13 @@
 Each is by hand where the parameter is frozen, shared, or no parameter of its own.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from plumbob.slopes import AT_ZERO, slope
 from plumbob.types import Remedy, Safety, Site, Survey
 
 PASSED_BY = (
@@ -146,6 +148,37 @@ def centre(survey: Survey, site: Site, advice: str, *, keep: bool) -> Remedy:
             "site": site.name,
             "mean": tuple(float(value) for value in reading.x.mean),
             "keep": keep,
+        },
+    )
+
+
+def draw_chain(survey: Survey, chain: Sequence[Site], advice: str) -> Remedy:
+    """Return the remedy that draws all maps of a chain with the gain that each needs.
+
+    The first with that of its input's size, the others with that of the activation
+    which they read.
+    """
+    reads = [None, *(site.activation for site in chain[:-1])]
+    x = reading.x if (reading := survey.readings.get(chain[0].name)) else None
+    size = float(np.sqrt((x.var + x.mean**2).mean())) if x is not None else 1.0
+    sizes = [size, *(slope(name) for name in reads[1:])]
+    if not (
+        0 < size < np.inf
+        and all(own_weight(survey, site) for site in chain)
+        and all(own_bias(survey, site) for site in chain if site.bias)
+    ):
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.CHANGES_TRAINING,
+        act="draw-chain",
+        arguments={
+            "sites": tuple(layout(site) for site in chain),
+            "sds": tuple(
+                1 / (site.fan_in**0.5 * size)
+                for site, size in zip(chain, sizes, strict=True)
+            ),
+            "offsets": tuple(AT_ZERO.get(name or "", 0.0) for name in reads),
         },
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # The name of an act -> where it is. A rule of a third party names its own so.
 ACTS = {
     "add-parameters": "plumbob.design.add_parameters:add_parameters",
+    "draw-chain": "plumbob.design.draw_chain:draw_chain",
     "drop-null-bias": "plumbob.rewrites.drop_null_bias:drop_null_bias",
     "fold-centring": "plumbob.rewrites.fold_centring:fold_centring",
     "redraw-units": "plumbob.design.redraw_units:redraw_units",
