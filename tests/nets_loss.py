@@ -83,6 +83,10 @@ def loss_for_task(*, leans):
     }
 
 
+def _squares(outputs, targets):
+    return (outputs - targets).square().mean()  # torch's own warns
+
+
 def silent_broadcast(*, leans):
     x = torch.randn(256, 8, generator=seeded())
     y = x[:, 0] * x[:, 1]
@@ -90,7 +94,7 @@ def silent_broadcast(*, leans):
         "model": mlp(8, 16, 1),
         "data": x,
         "targets": y if leans else y[:, None],
-        "loss": mse_loss,
+        "loss": _squares,
     }
 
 

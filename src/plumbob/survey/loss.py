@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -15,34 +15,47 @@ from plumbob.survey.loss_at import Laid, LossAt
 from plumbob.survey.outcome import NotMeasuredError, heads
 from plumbob.survey.scene import Scene
 from plumbob.survey.wants import wants
-from plumbob.types import Loss
+from plumbob.types import Loss, Site
 
 _RAY = (1, 2, 4, 8, 16, 32)  # sizes of scores that are tried
 _TINY = 1e-30  # of a share that is 0
 
 
 def loss_facts(scene: Scene) -> tuple[Loss | None, str]:
-    """Return how the loss behaves, or None and why it is not known.
+    """Return how the loss behaves, or None and why it is not known."""
+    if scene.loss is None:
+        return None, "no loss that could be asked"
+    probed = scene.probed
+    z = [
+        (site, probed.net_inputs[site.name])
+        for site in heads(scene.sites)
+        if site.name in probed.net_inputs
+    ]
+    kept = untouched(scene.loss) if isinstance(scene.loss, nn.Module) else nullcontext()
+    try:
+        with kept, warnings.catch_warnings():  # it has warned when the batches ran
+            warnings.simplefilter("ignore")
+            at = LossAt.of(scene.loss, probed.outputs, probed.targets)
+            return behaviour(at, z, scene.batch.samples), ""
+    except NotMeasuredError as reason:
+        return None, str(reason)
+
+
+def behaviour(
+    at: LossAt, net_inputs: Sequence[tuple[Site, Tensor]], batch: int
+) -> Loss:
+    """Return what a loss does with outputs of all kinds.
 
     Why:
         A loss is what it does: a closure has no class. It is called on a part of the
         recorded outputs and targets, on outputs of the same shape drawn at random
         among the probabilities, on the targets themselves, and beyond them.
+
+    Args:
+        at: the loss.
+        net_inputs: sites that give outputs, with their z for all samples.
+        batch: how many samples the model trains on at a time.
     """
-    if scene.loss is None:
-        return None, "no loss that could be asked"
-    kept = untouched(scene.loss) if isinstance(scene.loss, nn.Module) else nullcontext()
-    probed = scene.probed
-    try:
-        with kept, warnings.catch_warnings():  # it has warnt when the batches ran
-            warnings.simplefilter("ignore")
-            at = LossAt.of(scene.loss, probed.outputs, probed.targets)
-            return _facts(at, scene), ""
-    except NotMeasuredError as reason:
-        return None, str(reason)
-
-
-def _facts(at: LossAt, scene: Scene) -> Loss:
     given, aim = at.given, aimed(at)
     inside = _probabilities(given)
     base, here = at(inside), at(given)
@@ -54,7 +67,7 @@ def _facts(at: LossAt, scene: Scene) -> Loss:
     low, high = (float(v) for v in finite.aminmax()) if len(finite) else (0.0, 0.0)
     outside = (finite < 0) | (finite > 1)
     flat, broken = _stuck(given, here.slope, aim, live)
-    link, site = _link(at, scene)
+    link, site = _link(at, net_inputs)
     sums = given.exp() if wanted == "log-probabilities" else given
     constant = None
     if aim.values is not None:
@@ -62,7 +75,7 @@ def _facts(at: LossAt, scene: Scene) -> Loss:
         constant = _value(at, mean)
     return Loss(
         samples=len(given),
-        batch=scene.batch.samples,
+        batch=batch,
         units=given.shape[1],
         positions=given.shape[2],
         reduction=reduction,
@@ -185,16 +198,14 @@ def _gain(
     return ratio if math.isfinite(ratio) else None
 
 
-def _link(at: LossAt, scene: Scene) -> tuple[str | None, str | None]:
+def _link(
+    at: LossAt, net_inputs: Sequence[tuple[Site, Tensor]]
+) -> tuple[str | None, str | None]:
     """Return the function that makes the outputs of a map's z, and that map."""
     outputs = at.ask.parts[at.part]
     found: list[tuple[str, str]] = []
-    for site in heads(scene.sites):
-        z = scene.probed.net_inputs.get(site.name)
-        if z is None:
-            continue
-        z = z[:, None] if z.ndim == 1 else z
-        rows = at.rows(z)
+    for site, z in net_inputs:
+        rows = at.rows(z[:, None] if z.ndim == 1 else z)
         if rows is None or rows.numel() != outputs.numel():
             continue
         axis = 1 if site.kind.startswith("conv") else -1
