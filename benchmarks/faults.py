@@ -17,9 +17,7 @@ from pathlib import Path
 
 import torch
 from faulty import score as scoring
-from faulty.train import bare, begin, kept_in, loader, score, states
-
-import plumbob
+from faulty.train import PHASES, bare, begin, kept_in, look, score, states
 
 NAMES = Path(__file__).with_name("fault_names.json")
 
@@ -27,27 +25,26 @@ NAMES = Path(__file__).with_name("fault_names.json")
 def judge(case, seed, folder):
     """Return a run's findings by phase, its score, its failures (ours), its lines."""
     torch.set_num_threads(1)
-    run, phases, wrong, lines = begin(case, seed), {}, [], []
-    for phase, stage in states(run, kept_in(folder, case, seed)):
-        phases[phase] = []
-        try:
-            report = plumbob.check(
-                run.model,
-                loader(run, seed),
-                loss=run.loss,
-                optimizer=run.optimizer,
-                stage=stage,
-            )
-        except Exception as error:
-            wrong.append(f"{phase}: {type(error).__name__}: {error}")
-            continue
-        wrong += [f"{phase}: {c} crashed: {e}" for c, e in report.crashed.items()]
-        for f in report.findings:
-            severity = f.severity.name.lower()
-            phases[phase].append({"code": f.code, "severity": severity})
-            place = f.site or "(model)"
-            lines.append(f"{phase} {f.code} {severity} {place}: {f.message}")
-    return {"seed": seed, "phases": phases, "score": score(run)}, wrong, lines
+    phases = {phase: [] for phase in PHASES}
+    found, wrong, lines = {"seed": seed, "phases": phases, "score": None}, [], []
+    try:
+        run = begin(case, seed)
+        for phase, stage in states(run, kept_in(folder, case, seed)):
+            try:
+                report = look(run, seed, stage)
+            except Exception as error:
+                wrong.append(f"{phase}: {type(error).__name__}: {error}")
+                continue
+            wrong += [f"{phase}: {c} crashed: {e}" for c, e in report.crashed.items()]
+            for f in report.findings:
+                severity = f.severity.name.lower()
+                phases[phase].append({"code": f.code, "severity": severity})
+                place = f.site or "(model)"
+                lines.append(f"{phase} {f.code} {severity} {place}: {f.message}")
+        found["score"] = score(run)
+    except Exception as error:
+        wrong.append(f"the case does not train: {type(error).__name__}: {error}")
+    return found, wrong, lines
 
 
 def main():

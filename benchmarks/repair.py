@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from faulty.model import loss_of
-from faulty.train import bare, begin, kept_in, loader, score, states, train
+from faulty.train import bare, begin, kept_in, look, score, states, train
 
 import plumbob
 from plumbob.errors import InputError
@@ -42,13 +42,7 @@ def mended(case, seed, choose):
     """
     torch.set_num_threads(1)
     run = begin(case, seed)
-    report = plumbob.check(
-        run.model,
-        loader(run, seed),
-        loss=run.loss,
-        optimizer=run.optimizer,
-        stage="init",
-    )
+    report = look(run, seed, "init")
     for findings, codes in choose(report):
         try:
             model, optimizer = plumbob.apply(

@@ -43,7 +43,8 @@ class Training:
                 if isinstance(batch, dict):
                     loss = self.model(**batch).loss
                 else:
-                    loss = self.loss(self.model(batch[0]), batch[1])
+                    *inputs, y = batch
+                    loss = self.loss(self.model(*inputs), y)
                 self.made.zero_grad()
                 loss.backward()
                 self.made.step()
@@ -55,6 +56,10 @@ class Training:
             "loss": self.loss,
             "optimizer": self.made,
         }
+
+
+def quick(rate):
+    return lambda parameters: torch.optim.Adam(parameters, rate)
 
 
 def family(function):

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+import healthy_generative  # ruff: ignore[unused-import] (adds its families)
+import healthy_images  # ruff: ignore[unused-import] (adds its families)
 import healthy_others  # ruff: ignore[unused-import] (adds its families)
+import healthy_sequences  # ruff: ignore[unused-import] (adds its families)
+import healthy_tasks  # ruff: ignore[unused-import] (adds its families)
 import healthy_transformers  # ruff: ignore[unused-import] (adds its families)
 import plumbob
 from healthy import FAMILIES
@@ -13,16 +17,25 @@ CHEAP = (
     "adamw_plain",
     "autoencoder",
     "binary",
+    "deep_sets",
+    "duelling_dqn",
+    "gan_discriminator",
+    "gan_generator",
+    "gaussian_likelihood",
+    "label_smoothing",
     "logistic",
     "mlp_default",
     "mlp_he",
     "mlp_sgd",
     "multi_label",
     "one_hot_mse",
+    "poisson",
+    "quantisation_aware",
     "regression",
     "selu",
     "sigmoid_shallow",
     "tanh",
+    "zero_init_residual",
 )
 
 
@@ -68,4 +81,4 @@ def test_a_network_that_has_just_begun_is_left_in_peace(name, seed):
 
 
 def test_the_set_is_large_enough():
-    assert len(FAMILIES) >= 15
+    assert len(FAMILIES) >= 60

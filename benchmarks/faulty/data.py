@@ -183,5 +183,5 @@ def load(case):
     return Data(
         x=torch.tensor(x[:rows], dtype=torch.float32),
         y=torch.tensor(y[:rows], dtype=torch.int64 if whole else torch.float32),
-        classes=case.get("classes") or (int(y.max()) + 1 if multiclass else 1),
+        classes=case.get("classes") or (int(np.nanmax(y)) + 1 if multiclass else 1),
     )

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import plumbob
 from faulty.data import Data, load
 from faulty.model import build, loss_of, optimizer_of
 
+PHASES = ("init", "early", "end")
 EARLY = 10  # steps
 ROWS = 256
 BUILT = ("id", "task", "classes", "data", "layers", "loss", "optimizer", "l2")
@@ -63,6 +65,17 @@ def loader(run, seed):
     if len(parts) > 1 and len(parts[-1]) < rows / 2:
         parts = parts[:-1]
     return [(x[part], y[part]) for part in parts]
+
+
+def look(run, seed, stage):
+    """Check a run as it stands."""
+    return plumbob.check(
+        run.model,
+        loader(run, seed),
+        loss=run.loss,
+        optimizer=run.optimizer,
+        stage=stage,
+    )
 
 
 def train(run, on_step=None):
