@@ -38,9 +38,27 @@ def exploding_gradient(*, leans):
     return deep(nn.ReLU, 8, gain=2 if leans else 1) | {"stage": "unknown"}
 
 
+def starved_unit(*, leans):
+    """Nothing reads 4 of 16 units."""
+    case = deep(nn.Tanh, 2, gain=1)
+    if leans:
+        case["model"][2].weight.data[:, 3:7] = 0
+    return case
+
+
+def bias_growth(*, leans):
+    """Inputs of a hundredth of their size, with SGD."""
+    case = deep(nn.ReLU, 1, gain=1)
+    if leans:
+        case["data"] = case["data"] / 100
+    return case | {"optimizer": torch.optim.SGD(case["model"].parameters(), 0.1)}
+
+
 CASES = {
     "PB104": init_gain,
     "PB207": signal_gain,
     "PB401": vanishing_gradient,
     "PB402": exploding_gradient,
+    "PB404": starved_unit,
+    "PB406": bias_growth,
 }

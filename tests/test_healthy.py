@@ -42,7 +42,8 @@ CHEAP = (
 # Rules that cannot judge a family: the loss is inside the model and none that is
 # recognised, takes no shifted outputs, or is not given at all.
 INSIDE = ("contrastive", "gpt2", "llama")
-UNJUDGED = {name: {"PB601"} for name in INSIDE} | {"minilm": {"PB405", "PB601"}}
+NO_LOSS = {"PB401", "PB402", "PB404", "PB405", "PB406", "PB601"}
+UNJUDGED = {name: {"PB601"} for name in INSIDE} | {"minilm": NO_LOSS}
 
 
 def judged(name, training, stage):

@@ -33,6 +33,7 @@ BY_HAND = {
     "PB313": "the step on the sum of both biases would be half as long",
     "PB108": "whether rank one is meant, and what pushed it there, is not known",
     "PB208": "what makes NaN lies in the data, the loss or the code of the model",
+    "PB210": "the model needs them; what is done about them is done elsewhere",
     "PB403": "what makes NaN lies in the data, the loss or the code of the model",
     "PB405": "the cut lies in the code of the model",
     "PB505": "the term stands in the code of the loss; what strength is right is open",
@@ -42,6 +43,7 @@ BY_HAND = {
     "PB605": "the loss is not the model's",
     "PB612": "the loss is not the model's",
     "PB614": "the shapes are those of the code of the loop",
+    "PB406": "whether inputs or the output's bias are to change is for the user",
 }
 
 

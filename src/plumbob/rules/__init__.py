@@ -4,6 +4,7 @@ from plumbob.rules.bad_targets import bad_targets
 from plumbob.rules.bias_before_batch_norm import bias_before_batch_norm
 from plumbob.rules.bias_before_instance_norm import bias_before_instance_norm
 from plumbob.rules.bias_cancels_mean import bias_cancels_mean
+from plumbob.rules.bias_growth import bias_growth
 from plumbob.rules.blind_layer import blind_layer
 from plumbob.rules.constant_before_layer_norm import constant_before_layer_norm
 from plumbob.rules.dead_relu import dead_relu
@@ -21,6 +22,7 @@ from plumbob.rules.duplicated_layer_norm_bias import duplicated_layer_norm_bias
 from plumbob.rules.exploding_gradient import exploding_gradient
 from plumbob.rules.forgotten_parameter import forgotten_parameter
 from plumbob.rules.group_mean_before_group_norm import group_mean_before_group_norm
+from plumbob.rules.implicit_bias import implicit_bias
 from plumbob.rules.init_gain import init_gain
 from plumbob.rules.key_bias import key_bias
 from plumbob.rules.linear_relu import linear_relu
@@ -40,6 +42,7 @@ from plumbob.rules.signal_gain import signal_gain
 from plumbob.rules.silent_broadcast import silent_broadcast
 from plumbob.rules.softmax_before_cross_entropy import softmax_before_cross_entropy
 from plumbob.rules.softmax_over_one import softmax_over_one
+from plumbob.rules.starved_unit import starved_unit
 from plumbob.rules.step_too_long import step_too_long
 from plumbob.rules.stuck_parameter import stuck_parameter
 from plumbob.rules.sum_reduced_loss import sum_reduced_loss
@@ -67,6 +70,7 @@ RULES = (
     bias_cancels_mean,
     signal_gain,
     non_finite_activation,
+    implicit_bias,
     dormant_unit,
     bias_before_batch_norm,
     bias_before_instance_norm,
@@ -80,7 +84,9 @@ RULES = (
     vanishing_gradient,
     exploding_gradient,
     non_finite_gradient,
+    starved_unit,
     disconnected_parameter,
+    bias_growth,
     decayed_bias,
     forgotten_parameter,
     step_too_long,
