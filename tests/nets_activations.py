@@ -39,8 +39,38 @@ def non_finite_activation(*, leans):
     return {"model": model, "data": x, "targets": y, "loss": nn.MSELoss()}
 
 
+class Stream(nn.Module):
+    """A residual stream with one gated branch, bias-free."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.embed = nn.Linear(8, width, bias=False)
+        self.norm = nn.RMSNorm(width, elementwise_affine=False)
+        self.up = nn.Linear(width, width, bias=False)
+        self.down = nn.Linear(width, width, bias=False)
+        self.next = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, 2, bias=False)
+
+    def forward(self, x):
+        x = self.embed(x)
+        x = x + self.down(self.up(self.norm(x)).square())
+        return self.out(self.norm(self.next(x)).relu())
+
+
+def implicit_bias(*, leans):
+    """The squares of what is normalised sum up to a constant: a bias without one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Stream(64)
+    model.up.weight.data = torch.eye(64)
+    if leans:
+        model.down.weight.data[5] = 50
+    return {"model": model, "data": torch.randn(256, 8, generator=seeded())}
+
+
 CASES = {
     "PB204": blind_layer,
     "PB208": non_finite_activation,
+    "PB210": implicit_bias,
     "PB211": dormant_unit,
 }

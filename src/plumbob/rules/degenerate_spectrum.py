@@ -10,7 +10,7 @@ from plumbob.types import Finding, Needs, Remedy, Severity, Stage, Survey
 
 @rule("PB108", "degenerate-spectrum", Needs.SPECTRA, Severity.INFO, since="0.1")
 def degenerate_spectrum(
-    survey: Survey, *, rank_below: float = 1.5
+    survey: Survey, *, rank_below: float = 1.25
 ) -> Iterator[Finding]:
     """One direction holds nearly all of a trained layer's weights.
 
@@ -31,8 +31,9 @@ def degenerate_spectrum(
         square over all entries of what is left without it.
 
     Args:
-        rank_below: stable rank below which a layer is told of: at 1.5 one direction
-            holds two thirds. A random matrix n x n has n / 4.
+        rank_below: stable rank below which a layer is told of: at 1.25 one direction
+            holds four fifths. A random matrix n x n has n / 4; projections to queries
+            and keys of small healthy transformers were seen to come down to 1.4.
 
     Remedy:
         By hand: look at z of this layer (`plumbob look`), where

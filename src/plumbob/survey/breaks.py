@@ -187,6 +187,7 @@ class _Finder(TorchDispatchMode):
         given: list[Tensor] | None = None,
     ) -> _Origin:
         parts = [part for t in given or () if (part := self.parts.find(t))]
+        parts.sort(key=lambda part: -part.parameter.ndim)  # a weight before its bias
         whole = [t[t.isfinite()] for t in read]
         ends = [float(e) for t in whole if t.numel() for e in (t.min(), t.max())]
         return _Origin(
