@@ -25,6 +25,7 @@ def of_probabilities(outputs, targets):
     ("loss", "targets", "outputs"),
     [
         (squares, Y, None),
+        (squares, 1e8 * Y + 1e9, None),
         (squares, Y[:, None], normal(64)),  # (N,) against (N, 1)
         (lambda o, y: (o - y).abs().sum(), Y, None),
         (of_probabilities, (Y > 0).float(), None),
@@ -47,6 +48,8 @@ def test_a_perfect_prediction_costs_twice_the_variance():
     ("loss", "targets"),
     [
         (squares, Y[:, None]),
+        (squares, 1e8 * Y[:, None]),  # next to which no output is anything
+        (lambda o, y: squares(o[:, 0], y), 1e8 * Y),
         (lambda o, y: squares(o[:, 0], y), Y),
         (lambda o, y: squares(o, y[:, None]), Y),
         # of whole distributions: nobody's target is anybody's

@@ -52,6 +52,8 @@ def silent_broadcast(survey: Survey) -> Iterator[Finding]:
     assert found is not None
     if not found.crossed or found.exact is None or found.constant is None:
         return
+    if found.exact <= found.constant:
+        return
     yield Finding(
         message="the loss compares each of {samples} outputs with every target: "
         "perfect outputs cost {exact}, the mean target for all {constant}",

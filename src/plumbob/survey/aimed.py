@@ -43,7 +43,7 @@ def aimed(at: LossAt) -> Aimed:
         return Aimed("classes", hot, hot, levels)
     if aim.numel() != given.numel():
         return Aimed(None)
-    values = _as_outputs(aim, at).to(given)
+    values = _as_outputs(aim.to(given), at)
     whole = bool((values == values.round()).all())
     if bool(((values == 0) | (values == 1)).all()):
         one = units > 1 and bool((values.sum(1) == 1).all())

@@ -57,12 +57,12 @@ def behaviour(
         batch: how many samples the model trains on at a time.
     """
     given, aim = at.given, aimed(at)
-    inside = _probabilities(given)
+    inside, scale = _drawn(given, aim)
     base, here = at(inside), at(given)
-    live = base.slope.abs().amax(1) * len(given) > at.close  # what counts at all
+    live = base.slope.abs().amax(1) * len(given) > at.close * 1e-5  # but rounding
     wanted = wants(at, aim, inside, base) if live.any() else None
     reduction = _reduction(at, inside)
-    scale_free = _same_after(at, inside, torch.mul)
+    scale_free = _same_after(at, inside, torch.mul, 1.0)
     finite = given[given.isfinite()]
     low, high = (float(v) for v in finite.aminmax()) if len(finite) else (0.0, 0.0)
     outside = (finite < 0) | (finite > 1)
@@ -79,7 +79,7 @@ def behaviour(
         units=given.shape[1],
         positions=given.shape[2],
         reduction=reduction,
-        shift_free=_same_after(at, inside, torch.add),
+        shift_free=_same_after(at, inside, torch.add, scale),
         scale_free=scale_free,
         blind=math.isfinite(base.value) and not live.any(),
         crossed=_crossed(at, inside),
@@ -110,12 +110,18 @@ def _value(at: LossAt, outputs: Laid | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _probabilities(given: Laid) -> Laid:
-    """Return probabilities drawn at random, the same ones at any time."""
+def _drawn(given: Laid, aim: Aimed) -> tuple[Laid, float]:
+    """Return outputs drawn at random, the same ones at any time, and their scale.
+
+    They are probabilities, unless the targets show that others are meant.
+    """
     random = torch.Generator().manual_seed(0)
-    drawn = torch.randn(given.shape, generator=random, dtype=torch.float64)
-    drawn = drawn.softmax(1) if given.shape[1] > 1 else drawn.sigmoid()
-    return drawn.to(given)
+    drawn = torch.randn(given.shape, generator=random, dtype=torch.float64).to(given)
+    values = aim.values
+    if values is None or bool(((values >= 0) & (values <= 1)).all()):
+        return drawn.softmax(1) if given.shape[1] > 1 else drawn.sigmoid(), 1.0
+    scale = float(values.std(correction=0)) or 1.0
+    return values.mean() + scale * drawn, scale
 
 
 def _best(at: LossAt, aim: Aimed) -> float | None:
@@ -136,13 +142,14 @@ def _reduction(at: LossAt, inside: Laid) -> str:
 
 
 def _same_after(
-    at: LossAt, inside: Laid, change: Callable[[Laid, Laid], Tensor]
+    at: LossAt, inside: Laid, change: Callable[[Laid, Laid], Tensor], scale: float
 ) -> bool:
     """Say whether a number of its own for each sample and position changes nothing."""
     random = torch.Generator().manual_seed(1)
     shape = (len(inside), 1, inside.shape[2])
     drawn = torch.rand(shape, generator=random, dtype=torch.float64).to(inside)
-    return at.same(at(inside).value, at(change(inside, drawn / 2 + 0.25)).value)
+    changed = change(inside, (drawn / 2 + 0.25) * scale)
+    return at.same(at(inside).value, at(changed).value)
 
 
 def _crossed(at: LossAt, inside: Laid) -> bool:
@@ -164,7 +171,7 @@ def _crossed(at: LossAt, inside: Laid) -> bool:
     if not at.same(base.value, rolled.value) or at.same(base.value, alike.value):
         return False
     half = len(inside) // 2
-    other = torch.cat([inside[:half], 1 - inside[half:]])
+    other = torch.cat([inside[:half], inside[half:].flip(0)])
     return torch.allclose(at(other).slope[:half], base.slope[:half], rtol=1e-3)
 
 
@@ -174,7 +181,7 @@ def _stuck(given: Laid, slope: Laid, aim: Aimed, live: Tensor) -> tuple[float, f
     broken = ~slope.isfinite().all(1) & live
     if aim.hot is None:
         return 0.0, float(broken.sum()) / count
-    wrong = ((given - aim.hot).abs() > 0.5).any(1)
+    wrong = torch.where(aim.hot == 1, given < 0.5, given > 0.5).any(1)
     flat = (slope == 0).all(1) & wrong & live
     return float(flat.sum()) / count, float(broken.sum()) / count
 

@@ -126,7 +126,7 @@ class LossAt:
 
     def same(self, one: float, two: float) -> bool:
         """Say whether two values of the loss agree but for rounding."""
-        return math.isclose(one, two, rel_tol=self.close, abs_tol=self.close)
+        return math.isclose(one, two, rel_tol=self.close)
 
     def _take(self, laid: Laid, times: int = 1) -> Point:
         with torch.enable_grad():
