@@ -26,9 +26,9 @@ SHARES = (1 / 4, 1 / 16, 1 / 64, 1 / 256)  # of the learning rate, tried if too 
 def step_facts(scene: Scene) -> tuple[Step | None, str]:
     """Return what steps of the optimiser do to the first batch, and what is not known.
 
-    A small model takes STEPS, each with the batch's own gradient. A large one takes
-    one, with the gradient as measured, between two forward passes. They are taken in
-    training mode, with the same random numbers each time.
+    A small model takes STEPS in training mode, each with the batch's own gradient and
+    the same random numbers. A large one takes one step with the gradient as measured,
+    and gives the loss after it.
     """
     if scene.probed.loss is None:
         return None, "no loss given"
@@ -40,8 +40,6 @@ def step_facts(scene: Scene) -> tuple[Step | None, str]:
             return known, ""
         if why := _refused(scene):
             return known, why
-        if not scene.model.training:
-            scene.model.train()
         try:
             return _tried(scene, known), ""
         except Exception as error:  # whatever the user's model or optimiser raises
@@ -69,11 +67,9 @@ def _refused(scene: Scene) -> str:
 
 def _tried(scene: Scene, known: Step) -> Step:
     small = 3 * _work(scene) * STEPS <= AFFORDED
-    trainee = _trainee(scene)
-    if small:
-        moves, losses, curvature = _run(trainee)
-    else:
-        moves, losses, curvature = _once(trainee, scene.probed.mean_gradients)
+    if small and not scene.model.training:
+        scene.model.train()
+    moves, losses, curvature = (_run if small else _once)(scene, _trainee(scene))
     groups = [g for one in each(scene.optimizer) for g in one.param_groups]
     share = None
     if small and _lost(losses):
@@ -106,11 +102,13 @@ def _work(scene: Scene) -> float:
     return max(done, least) * scene.batch.samples / max(probed.samples, 1)
 
 
-def _run(trainee: Trainee) -> tuple[Mapping[str, Move], list[float], float]:
+def _run(
+    scene: Scene, trainee: Trainee
+) -> tuple[Mapping[str, Move], list[float], float]:
     """Take steps, each with the batch's gradient where it stands."""
     moves: Mapping[str, Move] = {}
     losses, curvature = list[float](), 0.0
-    start = {n: p.detach().clone() for n, p in trainee.parameters.items()}
+    start = {n: p.detach() for n, p in scene.model.named_parameters()}
     before: Gradients = {}
     first = before
     change = dict[str, Tensor]()
@@ -124,7 +122,7 @@ def _run(trainee: Trainee) -> tuple[Mapping[str, Move], list[float], float]:
         old = {n: p.detach().clone() for n, p in trainee.parameters.items()}
         trainee.step(now)
         if not number:
-            moves, first = _moves(old, trainee.parameters, now), now
+            moves, first = _moves(start, trainee.parameters, now), now
         change = {n: trainee.parameters[n].detach() - w for n, w in old.items()}
         before = now
     else:
@@ -136,16 +134,20 @@ def _run(trainee: Trainee) -> tuple[Mapping[str, Move], list[float], float]:
 
 
 def _once(
-    trainee: Trainee, gradients: Gradients
+    scene: Scene, trainee: Trainee
 ) -> tuple[Mapping[str, Move], list[float], float]:
     """Take one step; how far it is too long is read off the loss before and after."""
-    first = trainee.loss()
-    old = {n: p.detach().clone() for n, p in trainee.parameters.items()}
+    probed, gradients = scene.probed, scene.probed.mean_gradients
+    only = probed.samples == scene.batch.samples
+    first = trainee.loss() if probed.loss is None or not only else probed.loss
+    start = {n: p.detach() for n, p in scene.model.named_parameters()}
     trainee.step(gradients)
-    moves = _moves(old, trainee.parameters, gradients)
+    moves = _moves(start, trainee.parameters, gradients)
     then = trainee.loss()
-    change = {n: trainee.parameters[n].detach() - w for n, w in old.items()}
-    slope = _dot(gradients, change)
+    slope = sum(
+        float((g * (trainee.parameters[n].detach() - start[n])).sum())
+        for n, g in gradients.items()
+    )
     bend = 2 * (1 - (then - first) / slope) if slope < 0 else 0.0
     return moves, [first, then], bend if isfinite(bend) else 0.0
 
@@ -170,7 +172,7 @@ def _dot(gradients: Gradients, change: Mapping[str, Tensor]) -> float:
         g = gradients.get(name)
         if g is not None:
             g = g.to_dense() if g.is_sparse else g
-            total += float((g.double() * moved.double()).sum())
+            total += float((g * moved).sum(dtype=torch.float64))
     return total
 
 
@@ -180,7 +182,7 @@ def _slower(scene: Scene, share: float) -> list[float]:
     for one in trainee.optimizers:
         for group in one.param_groups:
             group["lr"] = group["lr"] * share
-    return _run(trainee)[1]
+    return _run(scene, trainee)[1]
 
 
 def _lost(losses: list[float]) -> bool:
@@ -198,18 +200,19 @@ def _moves(
 
 
 def _move(old: Tensor, new: Tensor, g: Tensor | None) -> Move:
-    same = (new == old) | (new.isnan() & old.isnan())
-    if g is None:
-        pulled = torch.zeros_like(same)
-    else:
+    change = float(torch.linalg.vector_norm(new - old, dtype=torch.float64))
+    pulled = still = broken = 0
+    if g is not None:
         g = g.to_dense() if g.is_sparse else g
-        pulled = (g != 0) & g.isfinite()
-    change = torch.linalg.vector_norm(new - old, dtype=torch.float64)
+        asked = (g != 0) & g.isfinite()
+        pulled, still = int(asked.sum()), int((asked & (new == old)).sum())
+    if not isfinite(change):
+        harmless = old.isfinite() if g is None else old.isfinite() & g.isfinite()
+        broken = int((harmless & ~new.isfinite()).sum())
     return Move(
-        pulled=int(pulled.sum()),
-        still=int((pulled & same).sum()),
-        broken=int(((g is None or pulled) & old.isfinite() & ~new.isfinite()).sum()),
-        change=float(change),
+        pulled=pulled,
+        still=still,
+        broken=broken,
+        change=change,
         size=float(torch.linalg.vector_norm(old, dtype=torch.float64)),
-        other=bool((~pulled & ~same).any()),
     )

@@ -12,9 +12,8 @@ class Move:
 
     `pulled` elements have a finite gradient other than 0; of them `still` keep their
     value, bit for bit, through all the steps that are tried. `broken` elements were
-    finite, as their gradients, and are no longer. `change` is the
-    norm of the step, `size` that of the parameter before, `other` says that an element
-    without a gradient moved all the same (decay and momentum do that).
+    finite, as their gradients, and are no longer. `change` is the norm of the step,
+    `size` that of the parameter before.
     """
 
     pulled: int
@@ -22,7 +21,6 @@ class Move:
     broken: int
     change: float
     size: float
-    other: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
