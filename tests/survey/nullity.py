@@ -51,7 +51,7 @@ class Jacobian:
             ])
             for i, (name, p) in enumerate(vectors.items())
         }
-        self.scale = float(self.of(vectors).norm(dim=0).median())
+        self.scale = float(self.of(vectors).norm(dim=0).max()) or 1.0
 
     def of(self, names):
         return torch.cat([self.columns[name] for name in names], 1)

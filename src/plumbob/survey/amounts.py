@@ -36,7 +36,7 @@ def amount(op: Op, fate: Fate, index: int = 0) -> Any:
     kind = name(op.node)
     if _kept(op, kind, source, shift):
         return shift.amount
-    if _uniform(shift) and _uniform(fate) and (kind in _EVERYWHERE or "pool" in kind):
+    if not (shift.varies or fate.varies) and (kind in _EVERYWHERE or "pool" in kind):
         return shift.amount
     if kind in CARRY and kind != "cat":
         return (kind, index, *_how(op, kind, source, shift), shift.amount)
@@ -74,12 +74,11 @@ def _kept(op: Op, kind: str, source: fx.Node, shift: Shift) -> bool:
         scaled = arguments.get("alpha", 1) != 1 and arguments["other"] is source
         minus = kind == "sub" and arguments["other"] is source
         return not (scaled or minus or arguments["self"] is arguments["other"])
-    if kind == "linear":
+    if kind in {"linear", "layer_norm"}:
         return arguments["bias"] is source
     if kind in {"mean", "amax", "amin"}:
         gone = set(dims(arguments.get("dim"), len(shift.axes)))
-        touched = gone & (shift.varies | {axis for axis, _, _ in shift.within})
-        return bool(arguments.get("keepdim")) and not touched
+        return bool(arguments.get("keepdim")) and not gone & shift.varies
     if kind in {"matmul", "bmm"}:  # an average of equal values
         x, y = (v for v in op.node.args[:2] if isinstance(v, fx.Node))
         last = len(shift.axes) - 1
@@ -92,10 +91,6 @@ def _how(op: Op, kind: str, source: fx.Node, shift: Shift) -> tuple[Any, ...]:
     """Return all that tells a rearrangement of values from others of its kind."""
     if kind in {"select", "slice"}:
         axis = op.arguments["dim"] % len(shift.axes)
-        if axis not in shift.varies and not shift.within:
+        if axis not in shift.varies:
             return (axis - len(shift.axes),)  # whichever is picked, it is the same
     return tuple(v for v in op.node.args if v is not source)
-
-
-def _uniform(shift: Shift) -> bool:
-    return not shift.varies and not shift.within

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from math import prod
 
 from plumbob.survey.domain import (
@@ -24,10 +25,25 @@ def _view(op: Op) -> Fate:
     shift = op.shift("self")
     if shift is None or 0 in op.shape or "dtype" in op.arguments:
         return None
+    within = _ranges(shift, op.shape)
+    if _share(shift.within, sizes_of(shift)) != _share(within, op.shape):
+        cut = {axis for axis, _, _ in shift.within}  # where it starts is lost
+        axes = (
+            tuple((n, varies or i in cut) for n, varies in factors)
+            for i, factors in enumerate(shift.axes)
+        )
+        shift = replace(shift, axes=tuple(axes))
     axes = _refactor(shift, op.shape)
     if axes is None:
         return plain(op.shape, range(len(op.shape)), shift.depends, shift.asked)
-    return replace(shift, axes=axes, within=_ranges(shift, op.shape))
+    return replace(shift, axes=axes, within=within)
+
+
+def _share(within: Sequence[tuple[int, int, int]], sizes: Sequence[int]) -> Fraction:
+    """Return the share of all values that lie in some ranges."""
+    return Fraction(
+        prod(hi - lo for _, lo, hi in within), prod(sizes[a] for a, _, _ in within)
+    )
 
 
 def _refactor(
@@ -98,7 +114,8 @@ def _ranges(shift: Shift, new: Sequence[int]) -> tuple[tuple[int, int, int], ...
                 continue
             step = stop // after  # indices of the old axis per index of this one
             if start == before or lo // (n * step) == (hi - 1) // (n * step):
-                within.append((i, lo // step % n, (hi - 1) // step % n + 1))
+                ends = lo // step % n, (hi - 1) // step % n + 1
+                within += [(i, *ends)] if ends != (0, n) else []
     return tuple(within)
 
 
@@ -126,8 +143,10 @@ def _repeat(op: Op) -> Fate:
         return None
     lead = len(times) - len(shift.axes)
     whole = broadcast(shift, [1] * lead + sizes_of(shift))
+    if whole.within:
+        return plain(op.shape, whole.varies, shift.depends, shift.asked)
     axes = (((n, False), *f) for n, f in zip(times, whole.axes, strict=True))
-    return replace(whole, axes=tuple(axes), within=())
+    return replace(whole, axes=tuple(axes))
 
 
 def _unsqueeze(op: Op) -> Fate:
@@ -162,8 +181,23 @@ def _cut(shift: Shift, axis: int, lo: int, hi: int) -> Shift | None:
         within.append((a, low, high))
     axes = list(shift.axes)
     if hi - lo != sizes_of(shift)[axis]:
-        axes[axis] = ((hi - lo, axis in shift.varies),)
+        axes[axis] = _runs(shift.axes[axis], lo, hi - lo)
     return replace(shift, axes=tuple(axes), within=tuple(within))
+
+
+def _runs(factors: tuple[Factor, ...], lo: int, size: int) -> tuple[Factor, ...]:
+    """Lay factors from an index on, so far as their runs of equal values stay whole."""
+    if not any(varies for _, varies in factors):
+        return ((size, False),)
+    run = 1
+    for width, varies in reversed(factors):
+        if varies:
+            break
+        run *= width
+    whole = lo % run == 0 and size % run == 0
+    if whole and run > 1:
+        return ((size // run, True), (run, False)) if size > run else ((run, False),)
+    return ((size, True),)
 
 
 def _slice(op: Op) -> Fate:
@@ -218,9 +252,23 @@ def _cat(op: Op) -> Fate:
         return GONE
     if len(nodes) == 1:
         return shifts[0]
-    varies = {op.arguments["dim"] % len(op.shape)}.union(*(s.varies for s in shifts))
+    axis = op.arguments["dim"] % len(op.shape)
+    if len(shifts) == 1 and 0 not in op.shape:
+        at = next(i for i, n in enumerate(nodes) if op.shifts.get(n) is shifts[0])
+        return _placed(shifts[0], axis, [n.meta["val"].shape[axis] for n in nodes], at)
+    varies = {axis}.union(*(s.varies for s in shifts))
     depends = any(s.depends for s in shifts)
     return plain(op.shape, varies, depends, any(s.asked for s in shifts))
+
+
+def _placed(shift: Shift, axis: int, widths: Sequence[int], at: int) -> Shift:
+    """Place a shift among parts that are not shifted, along one axis."""
+    lo, axes = sum(widths[:at]), list(shift.axes)
+    axes[axis] = _runs(axes[axis], lo, sum(widths))
+    ranges = {a: (a, low, high) for a, low, high in shift.within}
+    _, low, high = ranges.get(axis, (axis, 0, widths[at]))
+    ranges[axis] = (axis, lo + low, lo + high)
+    return replace(shift, axes=tuple(axes), within=tuple(ranges.values()))
 
 
 def _pick(op: Op) -> Fate:

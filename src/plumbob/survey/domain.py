@@ -9,7 +9,8 @@ side only. IEEE infinities are covered: -inf + s is -inf.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from itertools import chain
+from math import gcd, prod
 from typing import Any, Union
 
 import torch
@@ -24,7 +25,8 @@ class Shift:
 
     Each axis is a tuple of factors, outermost first: an axis that merges 2 batches
     and 4 heads is ((2, False), (4, True)) where s differs between heads only. s is 0
-    outside the index ranges `within` (axis -> low, high). `asked` tells that s was
+    outside the index ranges `within` (axis, low, high), and the flags say how it varies
+    inside them. `asked` tells that s was
     multiplied by values that it does not depend on, as a key is by its query. `amount`
     names its values: two shifts with the same one are equal.
     """
@@ -37,8 +39,19 @@ class Shift:
 
     @property
     def varies(self) -> frozenset[int]:
-        """The axes along which s may vary."""
-        return frozenset(i for i, f in enumerate(self.axes) if any(v for _, v in f))
+        """The axes along which s may vary, where it starts and stops included."""
+        mine = {i for i, f in enumerate(self.axes) if any(v for _, v in f)}
+        return frozenset(mine.union(axis for axis, _, _ in self.within))
+
+    def run(self, axis: int) -> int:
+        """Return how many values in a row, from the first on, are surely alike."""
+        alike = 1
+        for size, varies in reversed(self.axes[axis]):
+            if varies:
+                break
+            alike *= size
+        ends = [(lo, hi) for a, lo, hi in self.within if a == axis]
+        return gcd(alike, *chain(*ends))
 
     def __str__(self) -> str:
         along = ", ".join(map(str, sorted(self.varies)))

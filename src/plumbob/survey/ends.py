@@ -73,12 +73,7 @@ def _group_norm(op: Op) -> Fate:
     if x is None or not x.varies <= {0, 1}:
         return None
     groups = op.arguments.get("num_groups") or op.arguments["group"]
-    alike = 1  # channels in a row with the same shift
-    for size, varies in reversed(x.axes[1]):
-        if varies:
-            break
-        alike *= size
-    if alike % (one.shape[1] // groups):
+    if x.run(1) % (one.shape[1] // groups):
         return None
     why = "group norm subtracts each group's mean, and it with it"
     return statistics(op, End("group-norm", why))

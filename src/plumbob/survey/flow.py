@@ -2,7 +2,7 @@
 
 import heapq
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,15 +60,26 @@ class Flow:
         self.depends = frozenset(depends)
         self.carriers = Carriers(graph, self.arguments, self.placeholders)
 
-    def unseen(self, seeds: Mapping[fx.Node, Shift]) -> Walk:
-        """Follow shifts; let others carry them only where they are seen otherwise."""
+    def unseen(
+        self, seeds: Mapping[fx.Node, Shift], avoid: Collection[str] = ()
+    ) -> Walk:
+        """Follow shifts; let others carry them only where they are seen otherwise.
+
+        Those to `avoid` carry nothing.
+        """
         alone = self.follow(seeds, absorb=False)
         if not alone.seen:
             return alone
-        carried = self.follow(seeds, absorb=True)
+        carried = self.follow(seeds, absorb=True, avoid=avoid)
         return alone if carried.seen else carried
 
-    def follow(self, seeds: Mapping[fx.Node, Shift], *, absorb: bool) -> Walk:
+    def follow(
+        self,
+        seeds: Mapping[fx.Node, Shift],
+        *,
+        absorb: bool,
+        avoid: Collection[str] = (),
+    ) -> Walk:
         """Follow the shifts of some placeholders, which belong to one parameter."""
         shifts: dict[fx.Node, Fate] = dict(seeds)
         names = {self.graph.parameters.get(node.name, node.name) for node in seeds}
@@ -76,6 +87,7 @@ class Flow:
         carriers: list[Carrier] = []
         through: dict[str, None] = {}
         steps = Steps(" and ".join(sorted(names)))
+        names |= set(avoid)
         seen = any(node.name in self.graph.outputs for node in seeds)
         todo: list[tuple[int, fx.Node]] = []
         queued: set[fx.Node] = set()

@@ -14,7 +14,7 @@ def _extreme(op: Op) -> Fate:
         return None
     count = len(shift.axes)
     gone = set(dims(arguments.get("dim"), count))
-    if gone & shift.varies or gone & {axis for axis, _, _ in shift.within}:
+    if gone & shift.varies:
         return None
     axes = tuple(((1, False),) if i in gone else f for i, f in enumerate(shift.axes))
     kept = replace(shift, axes=axes)
@@ -46,19 +46,17 @@ def _alike(op: Op) -> Shift | None:
     shift, axis = op.only("self"), op.arguments.get("dim")
     if shift is None:
         return None
-    touched = shift.varies | {axis for axis, _, _ in shift.within}
     if axis is None:  # all values in one row
-        return None if touched else shift
-    axis %= max(len(shift.axes), 1)
-    return None if axis in touched else shift
+        return None if shift.varies else shift
+    return None if axis % max(len(shift.axes), 1) in shift.varies else shift
 
 
 def _deviation(op: Op) -> Fate:
     """A variance or standard deviation, alone or with the mean."""
     shift = op.only("self")
-    if shift is None or set(dims(op.arguments.get("dim"), len(shift.axes))) & (
-        shift.varies | {axis for axis, _, _ in shift.within}
-    ):
+    if shift is None:
+        return None
+    if shift.varies & set(dims(op.arguments.get("dim"), len(shift.axes))):
         return None
     if "mean" in name(op.node):
         return None
@@ -73,7 +71,7 @@ def _padded(op: Op) -> Fate:
         return None
     count = len(op.shape)
     padded = {count - 1 - i // 2 for i, n in enumerate(pad) if n}
-    if padded & (shift.varies | {axis for axis, _, _ in shift.within}):
+    if padded & shift.varies:
         return None
     axes = tuple(
         f if prod(n for n, _ in f) == size else ((size, False),)

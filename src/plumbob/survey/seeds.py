@@ -40,6 +40,12 @@ class Move:
         return Shift((axis,), depends=False, within=within, amount=SEED)
 
 
+def seeds(flow: Flow, parameter: str, move: Move) -> dict[fx.Node, Shift]:
+    """Return the shifts of all places where a vector enters the graph."""
+    nodes = flow.placeholders[parameter]
+    return dict.fromkeys(nodes, move.seed(shape(nodes[0])[0]))
+
+
 def redundant(flow: Flow, parameter: str) -> Iterator[tuple[Move, Walk]]:
     """Yield the moves of a vector that are null or a gauge.
 
@@ -53,7 +59,7 @@ def redundant(flow: Flow, parameter: str) -> Iterator[tuple[Move, Walk]]:
     size = sizes[0]
 
     def walk(move: Move) -> Walk:
-        return flow.unseen(dict.fromkeys(nodes, move.seed(size)))
+        return flow.unseen(seeds(flow, parameter, move))
 
     whole = walk(Move(0, size))
     if not whole.seen:
@@ -69,35 +75,32 @@ def redundant(flow: Flow, parameter: str) -> Iterator[tuple[Move, Walk]]:
             rest.append(Move(lo, hi, "constant"))
         else:
             found[Move(lo, hi)] = part
+    for move in rest:
+        if not (part := walk(move)).seen:
+            found |= _finer(size, move, part, walk, flow)
     together = Move(0, size, "constant")
     if not found and not (shared := walk(together)).seen:
-        found |= _finer(flow, nodes, together, shared)
-    else:
-        for move in rest:
-            if not (shared := walk(move)).seen:
-                found |= _finer(flow, nodes, move, shared)
+        found = _finer(size, together, shared, walk, flow)
     for move, proof in _merged(found, walk):
         if proof.ends or proof.carriers:
             yield move, proof
 
 
 def _finer(
-    flow: Flow, nodes: list[fx.Node], move: Move, walk: Walk
+    size: int, move: Move, proof: Walk, walk: Callable[[Move], Walk], flow: Flow
 ) -> dict[Move, Walk]:
     """Return the finest grouping for which a constant may differ between groups."""
-    if move.hi - move.lo == 1:
-        return {replace(move, direction="each"): walk}
-    for groups in _groupings(move.hi - move.lo, walk.shifts, flow.arguments):
-        if move.lo % ((move.hi - move.lo) // groups):
+    rows = move.hi - move.lo
+    if rows == 1:
+        return {replace(move, direction="each"): proof}
+    for groups in _groupings(rows, proof.shifts, flow.arguments):
+        width = rows // groups
+        if move.lo % width or size % width:
             continue
-        finer = Move(move.lo, move.hi, "group", groups)
-        size = shape(nodes[0])[0]
-        if size % ((move.hi - move.lo) // groups):
-            continue
-        proof = flow.unseen(dict.fromkeys(nodes, finer.seed(size)))
-        if not proof.seen:
-            return {finer: proof}
-    return {move: walk}
+        finer = replace(move, direction="group", groups=groups)
+        if not (apart := walk(finer)).seen:
+            return {finer: apart}
+    return {move: proof}
 
 
 def _groupings(

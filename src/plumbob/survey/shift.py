@@ -5,15 +5,15 @@ execution, until something removes it (it is null), another parameter could carr
 as well (it is a gauge), or an output sees it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
 from plumbob.survey.flow import Flow, Walk
 from plumbob.survey.graph import Graph, canonical
 from plumbob.survey.replay import Claim, replays
-from plumbob.survey.seeds import Move, redundant
-from plumbob.types import Proof
+from plumbob.survey.seeds import Move, redundant, seeds
+from plumbob.types import Proof, leans
 
 
 def proofs(
@@ -94,10 +94,31 @@ def _proved(
         for move, walk in redundant(flow, parameter)
         if not shared & {carrier.name for carrier in walk.carriers}
     ]
+    walks = _untangled(flow, walks)
     trials = replays(model, graph, [_claim(*found) for found in walks])
     for (parameter, move, walk), trial in zip(walks, trials, strict=True):
         if trial.holds:
             yield (parameter, move), (walk, trial.error, trial.untested)
+
+
+def _untangled(
+    flow: Flow, walks: Sequence[tuple[str, Move, Walk]]
+) -> list[tuple[str, Move, Walk]]:
+    """Let no two parameters carry each other where a third one can carry both."""
+    untangled: list[tuple[str, Move, Walk]] = []
+    carried: dict[str, set[str]] = {}
+    for parameter, move, first in walks:
+        walk, names = first, {c.name for c in first.carriers}
+        circle = {name for name in names if leans(name, parameter, carried)}
+        if circle:
+            other = flow.unseen(seeds(flow, parameter, move), avoid=circle)
+            again = {c.name for c in other.carriers}
+            if not other.seen and not any(leans(n, parameter, carried) for n in again):
+                walk, names, circle = other, again, set()
+        if not circle:
+            carried.setdefault(parameter, set()).update(names)
+        untangled.append((parameter, move, walk))
+    return untangled
 
 
 def _claim(parameter: str, move: Move, walk: Walk) -> Claim:

@@ -149,9 +149,11 @@ def _reduce(op: Op) -> Fate:
     gone = dims(op.arguments.get("dim"), count)
     keep = [i for i in range(count) if i not in gone]
     if not op.arguments.get("keepdim"):
-        return move(replace(shift, within=()), keep)
+        return move(shift, keep)
     axes = tuple(f if i in keep else ((1, False),) for i, f in enumerate(shift.axes))
-    return replace(shift, axes=axes, within=())
+    return replace(
+        shift, axes=axes, within=tuple(w for w in shift.within if w[0] in keep)
+    )
 
 
 def _same_order(op: Op) -> Fate:
@@ -205,7 +207,7 @@ def _product(first: str, second: str, plus: str = "") -> Callable[[Op], Fate]:
             alike = (len(sy.axes) - 2) not in sy.varies
             if alike and op.sums.get(x) == len(shape(x)) - 1:
                 axes = (*sy.axes[:-2], ((op.shape[-2], False),), sy.axes[-1])
-                moved = broadcast(replace(sy, axes=axes, within=()), op.shape)
+                moved = broadcast(replace(sy, axes=axes), op.shape)
             else:
                 moved = _times(op, sy, x, keeps=-1, fills=-2)
         return _union(op, [moved, op.shift(plus)])

@@ -25,6 +25,9 @@ from plumbob.types.measured import Spectrum as Spectrum
 from plumbob.types.proofs import Mode as Mode
 from plumbob.types.proofs import Proof as Proof
 from plumbob.types.proofs import independent as independent
+from plumbob.types.proofs import leans as leans
+from plumbob.types.response import Paths as Paths
+from plumbob.types.response import Robustness as Robustness
 from plumbob.types.signals import Signals as Signals
 from plumbob.types.sites import Feed as Feed
 from plumbob.types.sites import Site as Site

@@ -1,6 +1,6 @@
 """Theorems about parameters."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,20 +72,28 @@ def independent(proofs: Iterable[Proof], mode: Mode) -> tuple[Proof, ...]:
     that no output sees.
     """
     kept: list[Proof] = []
-    carried: dict[str, set[str]] = {}  # parameter -> those that its gauges lean on
-
-    def leans(parameter: str, on: str) -> bool:
-        mine = carried.get(parameter, set())
-        return on in mine or any(leans(each, on) for each in mine)
-
+    carried: dict[str, set[str]] = {}
     for proof in proofs:
         verdict = getattr(proof, mode)
-        if verdict is None:
-            continue
         if verdict == "gauge":
             own = proof.parameter
-            if any(c == own or leans(c, own) for c in proof.carriers):
+            if any(leans(carrier, own, carried) for carrier in proof.carriers):
                 continue
             carried.setdefault(own, set()).update(proof.carriers)
-        kept.append(proof)
+        if verdict:
+            kept.append(proof)
     return tuple(kept)
+
+
+def leans(parameter: str, on: str, carried: Mapping[str, set[str]]) -> bool:
+    """Return whether a parameter is carried by another one, or through others by it.
+
+    A parameter leans on itself. `carried` maps each one to those that carry it.
+    """
+    met, todo = set[str](), [parameter]
+    while todo:
+        each = todo.pop()
+        if each not in met:
+            met.add(each)
+            todo += carried.get(each, ())
+    return on in met
