@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from plumbob.report import response
+
 if TYPE_CHECKING:
     from plumbob.report.view import SiteView, UnitView, View
 
@@ -46,6 +48,7 @@ def model(view: "View") -> str:
         "the entropy of the gate z > 0; fires = P(z > 0) from its 10 % to its 90 %",
         "quantile over units. The picture is z of the whole site against zero. Next:",
         "one site by its name, one unit by its name and number.",
+        *response.lines(view.survey),
     ]
     return "\n".join(lines)
 

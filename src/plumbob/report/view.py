@@ -10,7 +10,7 @@ from jaxtyping import Float
 from plumbob.errors import InputError, did_you_mean
 from plumbob.report import picture
 from plumbob.report.pandas import frame
-from plumbob.types import Reading, Site, Survey
+from plumbob.types import Paths, Reading, Robustness, Site, Survey
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -93,6 +93,20 @@ class SiteView:
         """Return `table()` as a DataFrame; see `View.to_frame`."""
         return frame(self.table())
 
+    def spectrum(self) -> Float[Any, " rank"]:
+        """Return all singular values of W, by a full decomposition.
+
+        Raises:
+            InputError: W was not kept: it is too large, or computed.
+        """
+        if self.reading.weight is None:
+            raise InputError(
+                f"the spectrum of {self.site.name} needs its weights, which are kept "
+                "for maps of at most 4 million; take torch.linalg.svdvals of the "
+                "parameter itself"
+            )
+        return np.linalg.svd(self.reading.weight, compute_uv=False)
+
     def __getitem__(self, unit: int) -> UnitView:
         rows = self.table()
         if not -len(rows) <= unit < len(rows):
@@ -142,6 +156,16 @@ class View:
             f"no site is called {key!r}; there are {', '.join(names[:6])}"
             f"{', ...' if len(names) > 6 else ''}.{did_you_mean(key, names)}"
         )
+
+    @property
+    def paths(self) -> Paths | None:
+        """The open paths per sample; None where a net is not piecewise linear."""
+        return self.survey.paths
+
+    @property
+    def robustness(self) -> Robustness | None:
+        """Which gains and offsets of the input the decisions survive."""
+        return self.survey.robustness
 
     def __iter__(self) -> Iterator[str]:
         return (site.name for site in self.survey.sites)

@@ -42,7 +42,9 @@ def blind_layer(
         epochs with momentum and with Adam): nine tenths or more of the second layer
         all but shut 2.3 and 1.7 (rate 0.8 %), both layers half shut, half open 2.8 and
         1.5; the second alone half shut, half open 1.0 and 0.8, so that is info. Both
-        were slower still on the moons (2.7 and 6.4).
+        were slower still on the moons (2.7 and 6.4). Where not b but w.mu holds the
+        gates it is info as well: a net on one number, begun with b = 0, is linear on
+        either side of 0 until its biases have moved, and they do.
 
     Evidence:
         bits: the mean of h2(p) over units, of at most 1; total: the sum, which no
@@ -200,7 +202,9 @@ def _finding(
             best - bias,
         ),
         own_cause=bool(mainly_bias),
-        severity=Severity.WARNING if rests or affine else Severity.INFO,
+        severity=Severity.WARNING
+        if mainly_bias and (rests or affine)
+        else Severity.INFO,
     )
 
 

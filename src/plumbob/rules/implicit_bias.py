@@ -22,7 +22,7 @@ def implicit_bias(
     Why:
         Attention and gated layers without biases have no constant to add. Large models
         make one: a few coordinates of the residual stream grow far beyond all others,
-        at the first token or a delimiter, to nearly the same value for every input. Norms
+        at the first token or a delimiter, to all but one value for every input. Norms
         scale the rest by them, and queries that have nothing to look for look there
         (attention sinks). They act as a bias and a model that has them needs them:
         set to 0 they break it, set to their mean they do not. It is harmless to

@@ -23,6 +23,7 @@ from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.outcome import heads
 from plumbob.survey.output import output_facts
 from plumbob.survey.probe import Probed, probe
+from plumbob.survey.response import response
 from plumbob.survey.scene import BEGUN, Scene
 from plumbob.survey.signals import signal_facts
 from plumbob.survey.spectra import spectra
@@ -108,6 +109,8 @@ def measure(
     for site in found if built.passed_by else ():
         if site.name in readings and {site.weight, site.bias} & built.passed_by:
             readings[site.name] = replace(readings[site.name], called=False)
+    for name, most in built.ceilings.items():
+        readings[name] = replace(readings.get(name, Reading()), ceiling=most)
     for name, row in rows.items():
         readings[name] = replace(readings.get(name, Reading()), rows=row)
     for name, spectrum in spectra(model, found).items():
@@ -122,6 +125,9 @@ def measure(
     if not tensors:
         unseen["spectra"] = "the parameters hold no values"
     more: dict[str, Any] = {}
+    if probed and first is not None and keep:
+        more, why = response(model, first, found, built.bends, tensors)
+        unseen |= why
     if probed and first is not None and gradients:
         own = loss is None
         scene = Scene(
@@ -138,7 +144,7 @@ def measure(
             said=said,
             trained=said is Stage.TRAINED or bool(facts and facts.steps),
         )
-        more = _facts(scene, unseen, tell)
+        more |= _facts(scene, unseen, tell)
         more["first_break"] = _first_break(scene, loss, unseen)
     known = _known(unseen, probed, found, facts is not None, output, more)
     return Survey(

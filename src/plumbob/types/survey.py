@@ -8,6 +8,7 @@ from plumbob.types.inputs import Inputs
 from plumbob.types.loss import Loss
 from plumbob.types.measured import Census, Gradient, Optimizer, Output, Reading
 from plumbob.types.proofs import Proof
+from plumbob.types.response import Paths, Robustness
 from plumbob.types.signals import Signals
 from plumbob.types.sites import Site
 from plumbob.types.step import Step
@@ -22,7 +23,7 @@ class Survey:
     by its name in `Needs` in lower case) to why. `bends` are the operations of the
     graph that are not affine and no site's activation. `said` is the stage as the
     user said it, where a site's own may come from evidence. `first_break` is there
-    where a value is not finite.
+    where a value is not finite, `paths` and `robustness` where pictures are wanted.
     """
 
     sites: tuple[Site, ...]
@@ -38,6 +39,8 @@ class Survey:
     signals: Signals | None = None
     step: Step | None = None
     first_break: Break | None = None
+    paths: Paths | None = None
+    robustness: Robustness | None = None
     unseen: Mapping[str, str] = NOTHING
     bends: tuple[str, ...] = ()
     said: Stage = Stage.UNKNOWN
