@@ -53,6 +53,11 @@ def test_zero_that_becomes_something_is_a_beginning_at_zero():
     assert severities(of(0.0, later=[0.0, 1, 1, 1])) == [Severity.INFO]
 
 
+def test_what_is_not_finite_is_no_ratio():
+    found = signals([float("nan"), 1.0, float("inf"), 1.0])
+    assert not severities(of(1.0, signals=found))
+
+
 def test_positions_that_are_averaged_later_are_made_up_for():
     assert severities(of(0.001, optimizer=SGD))
     assert not severities(of(0.001, optimizer=SGD, places=[64, 1, 1, 1]))

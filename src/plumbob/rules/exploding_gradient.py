@@ -1,6 +1,7 @@
 """PB402: the gradient grows on its way back to the first maps of a chain."""
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 
 from plumbob.paths import chains
 from plumbob.progress import learnt
@@ -112,7 +113,7 @@ def _worst(chain: Sequence[Site], found: Signals) -> tuple[float, int, int] | No
             (ratio(a, b), i, j)
             for j, b in enumerate(names)
             for i, a in enumerate(names[:j])
-            if sizes.get(a) and sizes.get(b)
+            if sizes.get(a) and sizes.get(b) and isfinite(sizes[a] + sizes[b])
         ),
         default=None,
     )

@@ -1,6 +1,7 @@
 """PB401: the gradient is lost on its way back to the first maps of a chain."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf, isfinite
 
 from plumbob.paths import chains
 from plumbob.progress import in_proportion, learnt
@@ -43,7 +44,8 @@ def vanishing_gradient(
 
         Only chains without a norm or a residual sum are judged, from the first map
         to the last; a last map that lets less than a tenth of its own back is left
-        out, as one begun near 0 on purpose.
+        out, as one begun near 0 on purpose. Exactly 0 is a note: units that never
+        fire and maps of zeros do that, for which other rules have the cause.
 
     Evidence:
         ratio: norm of dL/dz at the site over that at a later map, maps further on,
@@ -159,7 +161,7 @@ def _ratio(
     that the weights' gradient takes makes up for it.
     """
     a, b = chain[early].name, chain[late].name
-    if not sizes.get(b) or a not in sizes:
+    if not sizes.get(b) or not isfinite(sizes.get(a, inf) + sizes[b]):
         return None
     places = max(1.0, found.places.get(a, 1.0) / max(found.places.get(b, 1.0), 1e-9))
     return sizes[a] / sizes[b] * places**0.5
