@@ -90,12 +90,47 @@ def duplicated_branch_bias(*, leans):
     return {"model": Branches(both=leans), "data": x}
 
 
+def stacked_linear(*, leans):
+    model = mlp(8, 16, 16, 2)
+    if leans:
+        del model[1]
+    return {"model": model, "data": torch.randn(64, 8, generator=seeded())}
+
+
+def unfolded_batch_norm(*, leans):
+    """A model that only runs; its twin is trained on."""
+    model = mlp(8, 16, 2)
+    model.insert(1, nn.BatchNorm1d(16))
+    x = torch.randn(64, 8, generator=seeded())
+    return {"model": model.train(not leans), "data": x, "stage": "trained"}
+
+
+def proved_dead_unit(*, leans):
+    """Unit 3 has no positive weight, and what it reads is never negative."""
+    model = mlp(8, 16, 16, 2)
+    if leans:
+        model[2].weight.data[3] = -model[2].weight.data[3].abs()
+        model[2].bias.data[3] = -0.5
+    return {"model": model, "data": torch.randn(64, 8, generator=seeded())}
+
+
+def constant_logit(*, leans):
+    """A softmax ends the model; in its twin a sigmoid does."""
+    model = mlp(8, 16, 4)
+    model.append(nn.Softmax(-1) if leans else nn.Sigmoid())
+    return {"model": model, "data": torch.randn(64, 8, generator=seeded())}
+
+
 CASES = {
     "PB302": bias_before_instance_norm,
     "PB304": value_bias,
     "PB305": constant_before_layer_norm,
+    "PB306": constant_logit,
     "PB307": group_mean_before_group_norm,
     "PB308": double_rnn_bias,
     "PB309": duplicated_layer_norm_bias,
+    "PB310": stacked_linear,
+    "PB312": unfolded_batch_norm,
     "PB313": duplicated_branch_bias,
+    "PB314": proved_dead_unit,
 }

@@ -7,6 +7,7 @@ from plumbob.rules.bias_cancels_mean import bias_cancels_mean
 from plumbob.rules.bias_growth import bias_growth
 from plumbob.rules.blind_layer import blind_layer
 from plumbob.rules.constant_before_layer_norm import constant_before_layer_norm
+from plumbob.rules.constant_logit import constant_logit
 from plumbob.rules.dead_relu import dead_relu
 from plumbob.rules.decayed_bias import decayed_bias
 from plumbob.rules.decayed_raw_bias import decayed_raw_bias
@@ -24,6 +25,7 @@ from plumbob.rules.forgotten_parameter import forgotten_parameter
 from plumbob.rules.group_mean_before_group_norm import group_mean_before_group_norm
 from plumbob.rules.implicit_bias import implicit_bias
 from plumbob.rules.init_gain import init_gain
+from plumbob.rules.input_scale import input_scale
 from plumbob.rules.key_bias import key_bias
 from plumbob.rules.linear_relu import linear_relu
 from plumbob.rules.logits_into_probability_loss import logits_into_probability_loss
@@ -37,17 +39,20 @@ from plumbob.rules.non_finite_weight import non_finite_weight
 from plumbob.rules.output_bias_prior import output_bias_prior
 from plumbob.rules.output_range import output_range
 from plumbob.rules.prior_counted_twice import prior_counted_twice
+from plumbob.rules.proved_dead_unit import proved_dead_unit
 from plumbob.rules.saturated_unit import saturated_unit
 from plumbob.rules.signal_gain import signal_gain
 from plumbob.rules.silent_broadcast import silent_broadcast
 from plumbob.rules.softmax_before_cross_entropy import softmax_before_cross_entropy
 from plumbob.rules.softmax_over_one import softmax_over_one
+from plumbob.rules.stacked_linear import stacked_linear
 from plumbob.rules.starved_unit import starved_unit
 from plumbob.rules.step_too_long import step_too_long
 from plumbob.rules.stuck_parameter import stuck_parameter
 from plumbob.rules.sum_reduced_loss import sum_reduced_loss
 from plumbob.rules.symmetric_units import symmetric_units
 from plumbob.rules.uncentred_input import uncentred_input
+from plumbob.rules.unfolded_batch_norm import unfolded_batch_norm
 from plumbob.rules.unsafe_clipping import unsafe_clipping
 from plumbob.rules.unused_unit import unused_unit
 from plumbob.rules.value_bias import value_bias
@@ -77,10 +82,14 @@ RULES = (
     key_bias,
     value_bias,
     constant_before_layer_norm,
+    constant_logit,
     group_mean_before_group_norm,
     double_rnn_bias,
     duplicated_layer_norm_bias,
+    stacked_linear,
+    unfolded_batch_norm,
     duplicated_branch_bias,
+    proved_dead_unit,
     vanishing_gradient,
     exploding_gradient,
     non_finite_gradient,
@@ -96,6 +105,7 @@ RULES = (
     stuck_parameter,
     output_bias_prior,
     softmax_before_cross_entropy,
+    input_scale,
     bad_targets,
     sum_reduced_loss,
     prior_counted_twice,

@@ -2,11 +2,14 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
+from jaxtyping import Float
 from torch import nn
 
 from plumbob.errors import InputError
 from plumbob.survey.batches import Batch
+from plumbob.survey.bounds import ceilings
 from plumbob.survey.calls import strays
 from plumbob.survey.shift import proofs
 from plumbob.survey.trace import Graph, export, module_sites, structure
@@ -26,6 +29,9 @@ class Structure:
 
     sites: tuple[Site, ...]
     graphs: dict[bool, Graph] = field(default_factory=dict[bool, Graph])
+    ceilings: dict[str, Float[Any, " out"]] = field(
+        default_factory=dict[str, Float[Any, " out"]]
+    )
     bends: tuple[str, ...] = ()
     proofs: tuple[Proof, ...] = ()
     passed_by: frozenset[str] = frozenset()
@@ -66,8 +72,13 @@ def read(model: nn.Module, batch: Batch) -> Structure:
         proved = proofs(model, graphs.get(True), graphs.get(False))
     except Exception as error:
         proved, unseen = (), {"graph": ours(error)}
+    try:
+        most = ceilings(model, graphs[False]) if False in graphs else {}
+    except Exception as error:
+        most, unseen = {}, unseen | {"bounds": ours(error)}
     return Structure(
         sites=found,
+        ceilings=most,
         graphs=graphs,
         bends=bends,
         proofs=proved,

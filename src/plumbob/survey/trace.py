@@ -22,6 +22,7 @@ from plumbob.survey.neighbours import (
 )
 from plumbob.survey.norms import Norms, written_out
 from plumbob.survey.ops import NORMS, NOTHING_READ, PRODUCTS, op
+from plumbob.survey.stacked import stacked_on
 from plumbob.survey.views import View, views
 from plumbob.types import Feed, Site
 
@@ -81,6 +82,7 @@ class _Walk:
         self.names = Names(model)
         self.uses: dict[str, _Use] = {}
         self.lanes: dict[fx.Node, Lanes] = {}
+        self.made: dict[fx.Node, str] = {}  # by which site
         # a map, or a batch norm, which centres, lies between it and the input
         self.mapped: set[fx.Node] = set()
         self.tables = dict(model.named_parameters(remove_duplicate=False))
@@ -138,6 +140,7 @@ class _Walk:
                 self._link(name, use, reads)
                 entry.reads_input |= layer == 0 and not use.hidden and self._raw(use)
                 if use.layer is None:
+                    self.made[use.node] = name
                     entry.after.append(after(use, self.known, self.norms))
                     entry.ends_residual |= use.kind != "norm" and ends_residual(
                         use.node, self.origins, self.norms
@@ -199,6 +202,12 @@ class _Walk:
         known = {n for use in self.uses.values() for n in use.activation().ends}
         return bends(self.graph, self.origins, known)
 
+    def _stacked(self, use: _Use) -> str | None:
+        """Return the site that a map stands on, where both are used once."""
+        below = stacked_on(use.maps[0], self.made, self.known)
+        twice = len(use.maps) > 1 or (below and len(self.uses[below].maps) > 1)
+        return None if twice else below
+
     def site(self, name: str) -> Site:
         use = self.uses[name]
         first = use.maps[0]
@@ -223,6 +232,7 @@ class _Walk:
             norm=same.norm,
             tied=self.names.others(weight.name),
             trainable=self.tables[weight.name].requires_grad,
+            stacked_on=self._stacked(use),
             reads_input=use.reads_input,
             is_output=use.is_output,
             ends_residual=use.ends_residual,

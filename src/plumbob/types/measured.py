@@ -132,7 +132,8 @@ class Reading:
     read the model's input). `sample` is a thinned record of z and `weight` the matrix
     itself; both only where they were asked for. `called` says that weight and bias
     were read in calls of their own module and nowhere else, so that a hook on it sees
-    every x and its bias counts nowhere else.
+    every x and its bias counts nowhere else. `ceiling` is what each unit's z is
+    at most, for every possible input in inference.
     """
 
     samples: int = 0
@@ -147,6 +148,7 @@ class Reading:
     grad_weight: Float[Any, " out"] | None = None  # norm of each row of dL/dW
     grad_bias: Float[Any, " out"] | None = None
     called: bool = False
+    ceiling: Float[Any, " out"] | None = None
     dtype: str | None = None
     activity: Activity | None = None  # where an elementwise activation follows
     spectrum: Spectrum | None = None

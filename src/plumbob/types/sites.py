@@ -25,7 +25,8 @@ class Site:
     whole of it, or a part where a packed parameter is used in slices. `transposed`
     says that the parameter's first axis is the input: a table, a transposed
     convolution, Hugging Face's Conv1D, `x @ W`. `gates` says that the activation's
-    result multiplies others. Neighbours are empty where no graph is known. A
+    result multiplies others. `stacked_on` is the site whose result it alone reads, with
+    nothing that bends between. Neighbours are empty where no graph is known. A
     "recurrent-sum" is the net input of a recurrent cell's gate: it has no weight of
     its own, it is the sum of the two maps in `fed_by`, and `rows` are theirs.
     """
@@ -50,3 +51,4 @@ class Site:
     is_output: bool = False
     ends_residual: bool = False
     gates: bool = False
+    stacked_on: str | None = None
