@@ -2,7 +2,12 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy, cross_entropy, mse_loss
+from torch.nn.functional import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    mse_loss,
+)
 
 from netting import mlp, seeded
 
@@ -11,6 +16,13 @@ def binary(samples=64, width=8):
     """Inputs, and whether a sum of them is positive."""
     x = torch.randn(samples, width, generator=seeded())
     return x, (x[:, :3].sum(1, keepdim=True) > 0).float()
+
+
+def input_scale(*, leans):
+    x, y = binary()
+    x = x * 1000 if leans else x
+    loss = binary_cross_entropy_with_logits
+    return {"model": mlp(8, 16, 1), "data": x, "targets": y, "loss": loss}
 
 
 def bad_targets(*, leans):
@@ -53,6 +65,7 @@ def doubled_activation(*, leans):
 
 
 CASES = {
+    "PB603": input_scale,
     "PB604": bad_targets,
     "PB607": missing_nonlinearity,
     "PB610": softmax_over_one,

@@ -39,7 +39,7 @@ def bad_targets(
     *,
     samples_above: int = 100,
     steps_above: int = 100,
-    learnt_below: float = 0.02,
+    learnt_below: float = 0.05,
     power_above: float = 0.5,
 ) -> Iterator[Finding]:
     """Targets are not finite, name no unit, are all the same, or fit no input.
@@ -67,7 +67,8 @@ def bad_targets(
             of 3 % would have been among them (95 %). Of fewer it is told as info.
         steps_above: of the optimiser, from which a net counts as trained where the
             user did not say so. Digits nets leave the constant within 20 steps.
-        learnt_below: share that such a net has learnt at most.
+        learnt_below: share that such a net has learnt at most. Set after digits with
+            shuffled labels had been memorised to 0.012 in 5 epochs, 0.035 in 15.
         power_above: `luckiest` must lie above it: neighbours that halve the
             difference would have been noticed.
 

@@ -25,11 +25,13 @@ def missing_nonlinearity(
         a deep linear net on linear data are meant so. It is one where the data show
         that a bent function does clearly better than any affine one. So both are
         fitted to the samples, by means that need no training (ridge regression, the
-        same with a Gaussian kernel), each sample judged by a fit without it.
+        same with a Gaussian kernel), each sample judged by a fit without it. Of more
+        than two classes an affine fit to shares says too little, and none is judged.
 
     Evidence:
-        maps: how many there are. affine, smooth: the mean squared errors of the best
-        affine and the smooth fit, in units of the targets' variance; gain = 1 -
+        maps: how many there are. affine, smooth: the errors of the best affine and
+        the smooth fit (mean squares in units of the targets' variance; of two classes
+        the share in the wrong one); gain = 1 -
         smooth / affine; sure: the mean of their difference in standard errors;
         samples: that both were fitted to.
 
@@ -61,6 +63,9 @@ def missing_nonlinearity(
     assert facts is not None
     fits = facts.fits
     if fits is None or not facts.affine or facts.maps < 2 or not fits.affine > 0:
+        return
+    targets = facts.targets
+    if targets is None or not (targets.kind == "real" or targets.distinct == 2):
         return
     gain = 1 - fits.smooth / fits.affine
     if gain <= gain_above or fits.sure <= sure_above:

@@ -42,9 +42,10 @@ def output_range(
         lost_above: warns. For a squared error it is 1 - R2 of the best net there is:
             with 0.05 it stays below 0.95. A few outliers, the noise around a bound and
             smoothed labels lose far less.
-        hopeless_above: an error: half of all and more is out of reach. Standardised
-            diabetes targets behind a sigmoid lose 0.6 to 0.9 and end at an R2 of 0.2
-            and less, where their twin without it ends above 0.5.
+            Standardised diabetes targets, 30 epochs, three seeds: behind tanh they lose
+            0.10 and end at an R2 of 0.62 to 0.64 instead of 0.67 to 0.69, behind a ReLU
+            0.42 and 0.40 to 0.44, behind a sigmoid 0.51 and 0.34.
+        hopeless_above: an error: half of all and more is out of reach.
 
     Remedy:
         Leave the last activation out (`plumbob.apply` does where it is a module of its

@@ -30,9 +30,8 @@ def fits(given: Tensor, targets: Tensor, facts: Targets) -> Fits | None:
     middle = float(np.median(far[np.triu_indices(count, 1)]))
     if middle <= 0:
         return None
-    unit = y.shape[1]
-    straight = _left_out(inner, y) / unit
-    bent = _left_out(np.exp(-far / middle), y) / unit
+    straight = _errors(_left_out(inner, y), y, facts)
+    bent = _errors(_left_out(np.exp(-far / middle), y), y, facts)
     gain = straight - bent
     error = float(gain.std() / count**0.5)
     nearest, shuffled = _neighbours(far, y)
@@ -83,17 +82,34 @@ def _one_hot(
 def _left_out(
     kernel: Float[np.ndarray, "samples samples"],
     y: Float[np.ndarray, "samples columns"],
-) -> Float[np.ndarray, " samples"]:
-    """Return squared errors, each sample left out of its own fit, at the best ridge."""
+) -> Float[np.ndarray, "samples columns"]:
+    """Return what each sample, left out of its own fit, misses by at the best ridge."""
     scale = float(np.trace(kernel)) / len(y)
     values, vectors = np.linalg.eigh(kernel + scale)  # with a constant
     turned = vectors.T @ y
-    tried: list[Float[np.ndarray, " samples"]] = []
+    tried: list[Float[np.ndarray, "samples columns"]] = []
     for ridge in _RIDGES:
         shrink = 1 / (np.maximum(values, 0) + ridge * scale)
         own = (vectors**2 @ shrink)[:, None]
-        tried.append(((vectors @ (shrink[:, None] * turned) / own) ** 2).sum(1))
-    return min(tried, key=lambda errors: float(errors.mean()))
+        tried.append(vectors @ (shrink[:, None] * turned) / own)
+    return min(tried, key=lambda missed: float((missed**2).mean()))
+
+
+def _errors(
+    missed: Float[np.ndarray, "samples columns"],
+    y: Float[np.ndarray, "samples columns"],
+    facts: Targets,
+) -> Float[np.ndarray, " samples"]:
+    """Return squared errors; of two classes whether the wrong one is the closer.
+
+    The squares would count against an affine fit that it is not flat on either side
+    of a border that it has found.
+    """
+    if facts.kind == "real":
+        return (missed**2).mean(1)
+    middle = (y.max(0) + y.min(0)) / 2
+    wrong = (y - missed > middle) != (y > middle)
+    return wrong.any(1).astype(float)
 
 
 def _neighbours(

@@ -94,9 +94,10 @@ class Reach:
 class Fits:
     """How far the targets of the first batch follow from its inputs, by simple means.
 
-    Errors are mean squares, each sample left out in turn, in units of the targets'
-    variance: of the best affine map (`affine`), of a smooth function (`smooth`), with
-    `sure`, the mean of their difference in its standard errors. `neighbour` is the
+    Errors are mean squares in units of the targets' variance, or shares of samples in
+    the wrong class, each sample left out in turn: of the best affine map (`affine`), of
+    a smooth function (`smooth`), with `sure`, the mean of their difference in its
+    standard errors. `neighbour` is the
     squared difference from the target of the sample's nearest neighbour in units of
     what it is for shuffled targets, `lucky` and `luckiest` the 5 % and 0.1 % quantiles
     of that by shuffling.

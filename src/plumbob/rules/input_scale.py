@@ -1,0 +1,227 @@
+"""PB603: inputs or targets are far too large, too small or too unequal."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from plumbob.rule import rule
+from plumbob.types import Finding, Needs, Numbers, Remedy, Severity, Site, Survey
+
+MAPS = frozenset(("linear", "conv", "conv-transpose"))
+
+
+@rule(
+    "PB603",
+    "input-scale",
+    Needs.ACTIVATIONS | Needs.INPUTS,
+    Severity.WARNING,
+    since="0.1",
+    explains=(
+        "PB203",
+        "PB204",
+        "PB205",
+        "PB206",
+        "PB207",
+        "PB208",
+        "PB401",
+        "PB402",
+        "PB404",
+        "PB503",
+        "PB601",
+    ),
+)
+def input_scale(
+    survey: Survey,
+    *,
+    louder_above: float = 10.0,
+    targets_above: float = 100.0,
+    length_below: float = 0.1,
+    unequal_above: float = 1000.0,
+    learnt_above: float = 0.5,
+) -> Iterator[Finding]:
+    """Inputs or targets are far too large, too small or too unequal in scale.
+
+    Why:
+        Initial weights and learning rates are made for inputs and outputs of a size
+        near 1. A net hands its inputs' size on: inputs of 100 make outputs of 10 and
+        more, all of which must be unlearnt before anything is learnt, and curvature
+        grows with the square of x, so that plain steps diverge. Inputs of 0.01 move
+        nothing: the gradient of the first weights is as small as x. Of features that
+        differ a thousand times in size the small ones are seen a thousand times less.
+        Targets of size 1000 lie 1000 steps of the weights away; those of 0.01 lie
+        below the noise of the first outputs.
+
+        So the size that counts is that of outputs against targets, not a range such
+        as -1 to 1: large inputs with targets as large, tanh units that bound them, or
+        a norm that rescales them, do no harm and are not told of. Nor is a net that
+        has learnt in spite of it.
+
+    Evidence:
+        size: root mean square of the inputs; output: standard deviation of the
+        output's net input; target: that of the targets, 1 for classes; louder =
+        output / target. length: the root of the features' summed variance. unequal:
+        the largest standard deviation of a feature (`feature`) over the median one.
+        learnt: the share of what there is to learn that is learnt, where known.
+
+    Args:
+        louder_above: of outputs where the inputs are at least as large, or the targets
+            at most a tenth. Measured on digits, two hidden layers: inputs of 30 make
+            outputs of 3 and cost nothing (Adam), 100 and 10 cost 2.7 times the epochs
+            (ReLU, Adam) or diverge (ReLU, SGD). Diabetes targets of 0.1 cost nothing,
+            of 0.01 6 to 35 times the epochs (Adam) or fail (SGD).
+        targets_above: size of regression targets over that of the outputs (or 1).
+            At 10 2 to 3 times the epochs on diabetes (Adam), at 30 3 to 10, at 100 4 to
+            39, and SGD diverges with ReLU from 30 on. 100 leaves out what some
+            healthy nets with long trainings have.
+        length_below: of inputs without a norm behind them. Digits scaled to a
+            length of 0.8 need 2.5 to 3 times the epochs (Adam), of 0.08 they end at
+            0.73 to 0.83 instead of 0.92 (Adam) or learn nothing (SGD). A unit vector,
+            as an embedding or a one-hot code is, has 1.
+        unequal_above: likewise. With one feature of 64 thus scaled nets with Adam
+            need twice the epochs or more, and SGD learns nothing; at 100 some do not
+            notice.
+        learnt_above: share from which on nothing is told.
+
+    Remedy:
+        Standardise inputs, and targets of a regression, by the mean and standard
+        deviation of the training data; undo it behind the output.
+
+    Allow when:
+        The weights were made for this scale, or the learning rate was.
+
+    Example:
+        >>> from nets_inputs import input_scale
+        >>> from netting import codes
+        >>> codes(input_scale(leans=True)), codes(input_scale(leans=False))
+        ({'PB603'}, set())
+
+    References:
+        LeCun, Bottou, Orr and Müller (1998), Efficient BackProp, section 4.3.
+    """
+    assert survey.inputs is not None
+    learnt = _learnt(survey)
+    if learnt is not None and learnt > learnt_above:
+        return
+    known = {} if learnt is None else {"learnt": learnt}
+    given = survey.inputs.given
+    first = [s for s in survey.sites if s.kind in MAPS and s.reads_input]
+    x = given[0] if len(given) == 1 and first and _usable(given[0]) else None
+    seen = _seen(survey)
+    if x is not None and not any(site.norm for site in first):
+        size = float(np.hypot(x.mean, x.sd))
+        if seen and size >= louder_above and seen.louder >= louder_above:
+            yield _finding(
+                first[0],
+                "outputs are {louder:.0f} times as large as the targets ask for, as "
+                "the inputs are of size {size}",
+                "the inputs are too large for the initial weights",
+                {"size": size, **seen.numbers, **known},
+            )
+            return
+        if not any(site.kind == "norm" for site in survey.sites):
+            yield from _small_or_unequal(first[0], x, length_below, unequal_above)
+    if seen is None or not seen.real:
+        return
+    if seen.target >= targets_above * max(seen.output, 1.0):
+        yield _finding(
+            None,
+            "the targets have a standard deviation of {target}, the outputs of "
+            "{output}",
+            "the targets are too large for the initial weights",
+            seen.numbers | known,
+            "Standardise the targets, and undo it behind the output.",
+        )
+    elif seen.target <= 1 / louder_above and seen.louder >= louder_above:
+        yield _finding(
+            None,
+            "the outputs vary {louder:.0f} times as much as the targets, whose "
+            "standard deviation is {target}",
+            "the targets are too small for the initial weights",
+            seen.numbers | known,
+            "Standardise the targets, and undo it behind the output.",
+        )
+
+
+class _Seen(NamedTuple):
+    """How large the outputs are, and the targets."""
+
+    output: float
+    target: float
+    real: bool
+
+    @property
+    def louder(self) -> float:
+        return self.output / self.target
+
+    @property
+    def numbers(self) -> dict[str, int | float]:
+        return {"output": self.output, "target": self.target, "louder": self.louder}
+
+
+def _seen(survey: Survey) -> _Seen | None:
+    """Return the sizes of outputs and targets, where they can be told."""
+    assert survey.inputs is not None
+    targets = survey.inputs.targets
+    heads = [s for s in survey.sites if s.is_output and s.kind in MAPS]
+    reading = survey.readings.get(heads[0].name) if len(heads) == 1 else None
+    if targets is None or not targets.kind or reading is None or reading.z is None:
+        return None
+    if targets.numbers.nonfinite or reading.z.nonfinite.any():
+        return None
+    linked = any(act.ends for act in survey.inputs.acts)
+    real = targets.kind == "real" and not linked
+    target = targets.numbers.sd if real else 1.0
+    output = float(np.sqrt(reading.z.var.mean()))
+    return _Seen(output, target, real) if target > 0 else None
+
+
+def _small_or_unequal(
+    site: Site, x: Numbers, length_below: float, unequal_above: float
+) -> Iterator[Finding]:
+    assert x.feature_sd is not None
+    length = float(np.sqrt((x.feature_sd**2).sum()))
+    if 0 < length <= length_below:
+        yield _finding(
+            site,
+            "the inputs vary by {length} in all: hardly anything reaches the first map",
+            "the inputs are too small for the initial weights and the steps",
+            {"length": length},
+        )
+    varied = x.feature_sd[x.feature_sd > 0]
+    unequal = float(varied.max() / np.median(varied)) if len(varied) > 1 else 1.0
+    if unequal >= unequal_above:
+        yield _finding(
+            site,
+            "feature {feature} varies {unequal:,.0f} times as much as the median one",
+            "the features have units of their own",
+            {"unequal": unequal, "feature": int(x.feature_sd.argmax())},
+        )
+
+
+def _usable(x: Numbers) -> bool:
+    return not x.nonfinite and x.feature_sd is not None and x.samples > 1
+
+
+def _finding(
+    site: Site | None,
+    message: str,
+    cause: str,
+    evidence: dict[str, int | float],
+    advice: str = "Standardise the inputs by the training data's mean and deviation.",
+) -> Finding:
+    return Finding(
+        site=site.name if site else None,
+        message=message,
+        cause=cause,
+        evidence=evidence,
+        remedy=Remedy(advice=advice),
+    )
+
+
+def _learnt(survey: Survey) -> float | None:
+    """Return what share of the loss above its floor the model has taken away."""
+    found = survey.output
+    if found is None or found.floor is None or found.constant <= found.floor:
+        return None
+    return (found.constant - found.loss) / (found.constant - found.floor)

@@ -1,0 +1,122 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from nets_inputs import input_scale
+from netting import mlp, seeded
+from plumbob.rule import findings
+from plumbob.rules.input_scale import input_scale as rule
+from plumbob.survey.measure import measure
+
+
+def found(model, x, y, loss=mse_loss, **given):
+    return list(findings(rule, measure(model, x, targets=y, loss=loss, **given)))
+
+
+def data(samples=128):
+    x = torch.randn(samples, 8, generator=seeded())
+    return x, x[:, :1] + 0.1 * torch.randn(samples, 1, generator=seeded(1))
+
+
+def test_large_inputs_are_told_by_what_they_make_of_the_outputs():
+    (finding,) = findings(rule, measure(**input_scale(leans=True)))
+    assert finding.site == "0"
+    assert finding.evidence["size"] == pytest.approx(1000, rel=0.1)
+    assert finding.evidence["louder"] == pytest.approx(
+        finding.evidence["output"] / finding.evidence["target"]
+    )
+
+
+def test_just_as_large_targets_make_them_well():
+    x, y = data()
+    assert found(mlp(8, 16, 1), x * 1000, y)
+    assert not found(mlp(8, 16, 1), x * 1000, y * 1000)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        nn.BatchNorm1d(8),
+        nn.LayerNorm(8),
+        nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)),
+        nn.Sequential(nn.Linear(8, 8), nn.Tanh()),
+    ],
+)
+def test_a_norm_or_a_bound_makes_them_well(first):
+    x, y = data()
+    assert not found(nn.Sequential(first, mlp(8, 16, 1)), x * 255, y)
+
+
+def test_pixels_into_a_convolution_and_a_norm():
+    x = torch.randint(256, (16, 3, 8, 8), generator=seeded()).float()
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    model.extend([nn.Flatten(), nn.Linear(4 * 36, 3)])
+    assert not found(model, x, torch.arange(16) % 3, cross_entropy)
+
+
+@pytest.mark.parametrize(("limit", "told"), [(0.99, True), (1.01, False)])
+def test_the_edge_of_loudness(limit, told):
+    case = input_scale(leans=True)
+    survey = measure(**case)
+    (finding,) = findings(rule, survey)
+    at = finding.evidence["louder"] * limit
+    assert bool(list(findings(rule, survey, louder_above=at))) is told
+
+
+@pytest.mark.parametrize(
+    ("scale", "told"), [(1e-3, True), (0.034, True), (0.037, False), (1.0, False)]
+)
+def test_inputs_too_small(scale, told):
+    x, y = data()
+    x = (x - x.mean(0)) / x.std(0, correction=0)
+    findings = found(mlp(8, 16, 1), x * scale, y)
+    assert len(findings) == told
+    if told:
+        length = findings[0].evidence["length"]
+        assert length == pytest.approx(scale * 8**0.5, rel=1e-4)
+
+
+def test_unit_vectors_and_one_hot_codes_are_not_small():
+    _, y = data()
+    x = torch.randn(128, 384, generator=seeded())
+    x = x / x.norm(dim=1, keepdim=True)
+    assert not found(mlp(384, 16, 1), x, y)
+    x = nn.functional.one_hot(torch.arange(128) % 100, 100).float()
+    assert not found(mlp(100, 16, 1), x, y)
+
+
+@pytest.mark.parametrize(("scale", "told"), [(300, False), (2000, True)])
+def test_unequal_features(scale, told):
+    x, y = data()
+    x = x / 100
+    x[:, 3] *= scale
+    findings = [f for f in found(mlp(8, 16, 1), x, y) if "unequal" in f.evidence]
+    assert len(findings) == told
+    assert all(f.evidence["feature"] == 3 for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("scale", "told"), [(1e-3, True), (1, False), (50, False), (1e4, True)]
+)
+def test_the_scale_of_targets(scale, told):
+    x, y = data()
+    assert len(found(mlp(8, 16, 1), x, y * scale)) == told
+
+
+def test_a_zero_head_and_a_net_that_has_learnt_are_well():
+    x, y = data()
+    model = mlp(8, 16, 1)
+    model[2].weight.data.zero_()
+    assert not found(model, x, y)
+    linear = nn.Sequential(nn.Linear(8, 1))
+    linear[0].weight.data = torch.eye(8)[:1]
+    assert not found(linear, x * 1000, y * 1000)
+    linear[0].weight.data /= 1000
+    assert not found(linear, x * 1000, y)
+
+
+def test_tokens_have_no_scale():
+    model = nn.Sequential(nn.Embedding(9, 8), nn.Flatten(), mlp(8, 16, 3))
+    x = torch.randint(9, (64, 1), generator=seeded())
+    assert not found(model, x, torch.arange(64) % 3, cross_entropy)
