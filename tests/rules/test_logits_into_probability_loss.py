@@ -116,7 +116,13 @@ def test_a_probability_that_is_sure_is_no_fault():
 
 def probability(**more):
     facts = Loss(
-        samples=8, batch=8, units=1, targets="binary", wants="probabilities", high=0.9
+        samples=8,
+        batch=8,
+        units=1,
+        targets="binary",
+        wants="probabilities",
+        high=0.9,
+        value=0.5,
     )
     return replace(facts, **more)
 
@@ -137,6 +143,7 @@ def judged(loss, acts=()):
         ({"link": "identity", "flat": 0.5}, Severity.WARNING),
         ({"link": "identity", "flat": 0.51}, Severity.ERROR),
         ({"link": "identity", "broken": 0.01}, Severity.ERROR),
+        ({"link": "identity", "value": None}, Severity.ERROR),
         ({"link": "relu", "normalises": True, "low": 0.0}, Severity.WARNING),
         ({"link": "exp", "normalises": True, "low": 0.1, "high": 9.0}, None),
         ({"normalises": True, "low": 0.0}, Severity.WARNING),
