@@ -22,7 +22,7 @@ from plumbob.types import (
 )
 
 
-def survey(value, pull, data=1.0, *, norm=None, floor=None, constant=2.0, l2="loss"):
+def survey(value, pull, data=1.0, *, norm=None, floor=0.0, constant=2.0, l2="loss"):
     """Return facts of one weight that feels a penalty; the data's loss is 1."""
     pulled = Pull(order=2, strength=0.1, norm=pull, value=value)
     inside = value if l2 == "loss" else 0.0
@@ -35,7 +35,7 @@ def survey(value, pull, data=1.0, *, norm=None, floor=None, constant=2.0, l2="lo
         shift=np.zeros(1),
         best=np.zeros(1),
         mean_output=np.zeros(1),
-        floor=None if floor is None else floor + inside,
+        floor=floor + inside,
     )
     decay = 0.0 if l2 == "loss" else 0.2
     return Survey(
@@ -69,6 +69,7 @@ def severity(*args, **facts):
         (7.99, 0.51, {}, Severity.INFO),  # four times what a constant costs
         (8.01, 0.49, {}, Severity.INFO),  # the data pull harder
         (8.01, 0.51, {"norm": "batch-norm"}, Severity.INFO),
+        (8.01, 0.51, {"data": 0.0}, Severity.INFO),  # dead, and not by the penalty
         (6.01, 0.51, {"floor": 0.5}, Severity.WARNING),
         (5.99, 0.51, {"floor": 0.5}, Severity.INFO),
     ],

@@ -80,7 +80,7 @@ def test_the_remedy_sets_a_rate_that_trains():
     (found,) = report.findings
     assert found.severity is Severity.ERROR
     _, sgd = plumbob.apply(report, leans["model"], optimizer=leans["optimizer"])
-    assert sgd.param_groups[0]["lr"] == pytest.approx(100 / 16)
+    assert sgd.param_groups[0]["lr"] == pytest.approx(100 / 64)
     assert leans["optimizer"].param_groups[0]["lr"] == 100
 
 

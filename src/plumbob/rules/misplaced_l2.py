@@ -92,25 +92,22 @@ def misplaced_l2(
     if not names:
         return
     evidence |= _weighed(survey, felt)
-    strong = (
+    strong = (  # no gradient of the data at all: the net is dead, of another cause
         evidence["value"] > value_above * evidence.get("room", float("inf"))
-        and evidence["pull"] > pull_above * evidence["data"]
+        and evidence["pull"] > pull_above * evidence["data"] > 0
     )
     if not (strong or pulls or adaptive):
         return  # SGD's own decay, in its place
     vectors = [n for n in names if n in survey.tensors and _flat(survey, n)]
-    where = "in the loss, of strength {strength}," if pulls else "of {decay} in Adam's"
-    if not pulls and not adaptive:
-        where = "of {decay} as weight decay"
+    what = "a weight decay of {decay}"
+    if pulls:
+        what = f"an L{order} penalty of strength {{strength}} in the loss"
+    elif adaptive:
+        what += " as a part of the gradient"
+    more = " and adds {value} to a loss that can fall by {room} at most"
     yield Finding(
-        message=f"an L{order} penalty {where.removesuffix(chr(44))} "
-        + ("gradient " if not pulls and adaptive else "")
-        + "acts on {parameters} {parameters:parameter|parameters}"
-        + (
-            " and adds {value} to a loss that can fall by {room} at most"
-            if strong
-            else ""
-        ),
+        message=f"{what} acts on {{parameters}} {{parameters:parameter|parameters}}"
+        + more * strong,
         cause="it pulls at the weights with {pull}, the data with {data}, and no "
         "optimum can hold so much of it: all of them shrink, whatever there is to learn"
         if strong
@@ -162,6 +159,9 @@ def _weighed(
         return found
     inside = sum(p.value for p in survey.step.pulls.values())
     summed = float(survey.about.get("loss", output.loss)) / output.loss
-    floor = output.floor - inside if output.floor is not None else 0.0
-    room = (output.constant - inside - max(floor, 0.0)) * max(summed, 1.0)
-    return found | {"room": room}
+    floor = output.floor
+    if floor is None:  # it falls for ever: to 0, where it is one of shares
+        if survey.loss is None or survey.loss.wants in {None, "numbers"}:
+            return found
+        floor = inside
+    return found | {"room": (output.constant - floor) * max(summed, 1.0)}

@@ -4,7 +4,7 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from math import isfinite, nan
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -34,14 +34,18 @@ def step_facts(scene: Scene) -> tuple[Step | None, str]:
         return None, "no loss given"
     with warnings.catch_warnings():  # those of the user's code were told already
         warnings.simplefilter("ignore")
-        pulls, data = penalties(scene)
-        known = Step(samples=scene.batch.samples, pulls=pulls, data=data)
-        if scene.optimizer is None:
-            return known, ""
-        if why := _refused(scene):
-            return known, why
+        known, why = Step(samples=scene.batch.samples), ""
         try:
-            return _tried(scene, known), ""
+            pulls, data = penalties(scene)
+            known = replace(known, pulls=pulls, data=data)
+        except Exception as error:  # the user's loss may raise anything
+            why = f"the loss cannot be asked again: {one_line(error)}"
+        if scene.optimizer is None:
+            return known, why
+        if refused := _refused(scene):
+            return known, refused
+        try:
+            return _tried(scene, known), why
         except Exception as error:  # whatever the user's model or optimiser raises
             return known, f"no step can be tried: {one_line(error)}"
 
@@ -72,8 +76,8 @@ def _tried(scene: Scene, known: Step) -> Step:
     moves, losses, curvature = (_run if small else _once)(scene, _trainee(scene))
     groups = [g for one in each(scene.optimizer) for g in one.param_groups]
     share = None
-    if small and _lost(losses):
-        share = next((s for s in SHARES if not _lost(_slower(scene, s))), None)
+    if small and _leaps(losses):
+        share = next((s for s in SHARES if not _leaps(_slower(scene, s))), None)
     return replace(
         known,
         moves=moves,
@@ -185,10 +189,10 @@ def _slower(scene: Scene, share: float) -> list[float]:
     return _run(scene, trainee)[1]
 
 
-def _lost(losses: list[float]) -> bool:
-    """Whether the second half of the steps never gets below the start again."""
-    late = losses[len(losses) // 2 :]
-    return isfinite(losses[0]) and not min(late, default=nan) <= losses[0]
+def _leaps(losses: list[float]) -> bool:
+    """Whether the loss rises to twice its start, or ends above it."""
+    finite = all(map(isfinite, losses))
+    return not finite or max(losses) > 2 * losses[0] or losses[-1] > losses[0]
 
 
 def _moves(

@@ -46,8 +46,8 @@ class Step:
     steps, of the curvature met along the step in units of what would make it just
     end at the bottom: for plain SGD lr times a Rayleigh quotient of the Hessian, and
     so a lower bound of lr times its largest eigenvalue; above 2 the loss of a parabola
-    rises. `share` is the part of the learning rate at which the loss ends below its
-    start, where it was looked for. `warming`: the learning rate is below the one that
+    rises. `share` is the part of the learning rate at which the loss falls without
+    a leap, where it was looked for. `warming`: the learning rate is below the one that
     the groups begin with.
 
     `pulls` are the penalties within the loss by parameter, `data` the norm of each
