@@ -94,7 +94,7 @@ def test_what_cannot_be_told_is_said(tmp_path):
         },
     )
     assert set(survey.unseen) == {
-        *("graph", "activations", "gradients", "targets"),
+        *("graph", "activations", "gradients", "targets", "spectra"),
         *("c_proj.weight", "depthwise.weight", "ids", "odd.weight"),
     }
     assert set(survey.readings) == {"c_attn"}
