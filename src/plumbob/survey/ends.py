@@ -48,7 +48,9 @@ def _batch_norm(op: Op) -> Fate:
 
 
 def _instance_norm(op: Op) -> Fate:
-    x = op.only("input")
+    x, bias = op.only("input"), op.only("bias")
+    if bias is not None:
+        return channels(op, bias)
     if x is None or not op.arguments["use_input_stats"] or not x.varies <= {0, 1}:
         return None
     return _INSTANCE

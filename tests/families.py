@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from theorems import Attend, bert, normals, tokens
 
@@ -60,8 +60,10 @@ class Next(nn.Module):
 
     def forward(self, x):
         x = self.norms[0](self.stem(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        y = self.norms[1](self.depth(F.pad(x, (1, 1, 1, 1))).permute(0, 2, 3, 1))
-        x = x.permute(0, 2, 3, 1) + self.down(F.gelu(self.up(y)))
+        y = self.norms[1](
+            self.depth(functional.pad(x, (1, 1, 1, 1))).permute(0, 2, 3, 1)
+        )
+        x = x.permute(0, 2, 3, 1) + self.down(functional.gelu(self.up(y)))
         return self.head(self.norms[2](x.mean((1, 2))))
 
 
@@ -73,8 +75,8 @@ class Residual(nn.Module):
         self.skip, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, 3)
 
     def forward(self, x):
-        y = self.norms[1](self.b(F.silu(self.norms[0](self.a(x)))))
-        return self.head(F.silu(self.skip(x) + y).mean((2, 3)))
+        y = self.norms[1](self.b(functional.silu(self.norms[0](self.a(x)))))
+        return self.head(functional.silu(self.skip(x) + y).mean((2, 3)))
 
 
 class UNet(nn.Module):
@@ -86,9 +88,9 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(8, 2, 1)
 
     def forward(self, x):
-        skip = F.silu(self.norms[0](self.down(x)))
-        y = self.up(F.silu(self.norms[1](self.mid(skip))))
-        return self.last(F.silu(self.norms[2](torch.cat([skip, y], 1))))
+        skip = functional.silu(self.norms[0](self.down(x)))
+        y = self.up(functional.silu(self.norms[1](self.mid(skip))))
+        return self.last(functional.silu(self.norms[2](torch.cat([skip, y], 1))))
 
 
 def encoder(pre):
@@ -163,6 +165,7 @@ def images(many=12, size=6):
     return {"x": normals(many, 3, size, size)}
 
 
+TOKENS, STEPS = {"src": normals(9, 7, 16)}, {"x": normals(6, 9, 3)}
 # name -> (model, inputs, is it in training)
 FAMILIES = {
     "bert": (bert, words(), False),
@@ -173,20 +176,23 @@ FAMILIES = {
     "albert": (albert, words(), False),
     "whisper": (
         whisper,
-        {"input_features": normals(4, 8, 20), "decoder_input_ids": tokens(5).repeat(2, 1)},
+        {
+            "input_features": normals(4, 8, 20),
+            "decoder_input_ids": tokens(5).repeat(2, 1),
+        },
         False,
     ),
     "attention": (Attend, {"x": normals(9, 5, 16)}, True),
-    "encoder, post-norm": (lambda: encoder(pre=False), {"src": normals(9, 7, 16)}, True),
-    "encoder, pre-norm": (lambda: encoder(pre=True), {"src": normals(9, 7, 16)}, True),
+    "encoder, post-norm": (lambda: encoder(pre=False), TOKENS, True),
+    "encoder, pre-norm": (lambda: encoder(pre=True), TOKENS, True),
     "residual, training": (Residual, images(), True),
     "residual, inference": (Residual, images(), False),
     "u-net": (UNet, images(4), True),
     "mixer": (Mixer, {"x": normals(40, 5, 6)}, True),
     "convnext": (Next, images(60), True),
-    "lstm": (lambda: First(nn.LSTM(3, 4, 2, bidirectional=True), 8), {"x": normals(6, 9, 3)}, True),
-    "projected lstm": (lambda: First(nn.LSTM(3, 4, proj_size=2), 2), {"x": normals(6, 9, 3)}, True),
-    "gru": (lambda: First(nn.GRU(3, 4, 2), 4), {"x": normals(6, 9, 3)}, True),
-    "rnn": (lambda: First(nn.RNN(3, 4), 4), {"x": normals(6, 9, 3)}, True),
+    "lstm": (lambda: First(nn.LSTM(3, 4, 2, bidirectional=True), 8), STEPS, True),
+    "projected lstm": (lambda: First(nn.LSTM(3, 4, proj_size=2), 2), STEPS, True),
+    "gru": (lambda: First(nn.GRU(3, 4, 2), 4), STEPS, True),
+    "rnn": (lambda: First(nn.RNN(3, 4), 4), STEPS, True),
     "duelling": (Duelling, {"x": normals(30, 3)}, True),
-}  # fmt: skip
+}

@@ -1,7 +1,7 @@
 """An oracle of the proofs that shares no code with them.
 
 Directions are tried on the model itself, in float64 at random parameters, by the
-Jacobian of its outputs over all vectors: what it does not see is its null space.
+Jacobian of its outputs over all vectors (or those with one ending): what it does not see is its null space.
 """
 
 import torch
@@ -30,11 +30,16 @@ def doubles(args):
 class Jacobian:
     """The derivatives of all outputs over all vectors: {name: (outputs, rows)}."""
 
-    def __init__(self, model, *args, most=1500, **kwargs):
-        vectors = {n: p for n, p in model.named_parameters() if p.ndim == 1}
+    def __init__(self, model, *args, only="", **kwargs):
+        vectors = {
+            name: p
+            for name, p in model.named_parameters()
+            if p.ndim == 1 and name.endswith(only)
+        }
         torch.manual_seed(0)  # dropout
         out = model(*doubles(args), **doubles(kwargs))
         flat = torch.cat([t.flatten() for t in tensors(out) if t.is_floating_point()])
+        most = sum(p.numel() for p in vectors.values()) + 16
         if flat.numel() > most:  # as many random sums see the same null space
             generator = torch.Generator().manual_seed(1)
             probe = torch.randn(most, flat.numel(), generator=generator).double()
@@ -59,7 +64,6 @@ class Jacobian:
     @property
     def nullity(self):
         every = self.of(self.columns)
-        every = every[:, every.norm(dim=0) >= 0]
         values = torch.linalg.svdvals(every)
         return every.shape[1] - int((values > values[0] * 1e-10).sum())
 
