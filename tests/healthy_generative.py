@@ -97,8 +97,9 @@ class Pair(Training):
         else:
             with torch.no_grad():
                 made = [self.generator(z) for z in noise]
-            both = [torch.cat(p) for p in zip(self.pictures, made, strict=True)]
-            y = torch.cat([torch.ones(64, 1), torch.zeros(64, 1)])
+            mix = torch.randperm(128, generator=g)
+            both = [torch.cat(p)[mix] for p in zip(self.pictures, made, strict=True)]
+            y = torch.cat([torch.ones(64, 1), torch.zeros(64, 1)])[mix]
             batches, loss = [(x, y) for x in both], self.said
             optimizer = self.judges
         return {

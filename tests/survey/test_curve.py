@@ -31,3 +31,13 @@ def test_the_floor_is_what_each_sample_could_have(units, loss, expected):
     found = Curve(z, -1, loss).floor()
     close = None if expected is None else pytest.approx(expected, abs=1e-6)
     assert found == close
+
+
+def test_a_loss_that_is_no_number_beyond_a_point_is_searched_up_to_it():
+    def cliff(o):
+        return torch.where(o > 1, torch.nan, (o - 1.5) ** 2).mean()
+
+    curve = Curve(torch.full((8, 1), 0.9), 1, cliff)
+    shift, low = curve.lowest()
+    assert (float(shift), low) == (pytest.approx(0.1), pytest.approx(0.25))
+    assert curve.floor() <= curve.height(torch.zeros(1))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf, isfinite, isnan
 
 import torch
 from jaxtyping import Float
@@ -73,7 +73,7 @@ class Curve:
             value, s.grad = self.slope(s)
             if value < best[1]:
                 best = (s.detach().clone(), value)
-            return value
+            return inf if isnan(value) else value  # torch's line search breaks at NaN
 
         for _ in range(2):  # a restart frees it from a poor memory
             lbfgs.step(closure)
@@ -126,8 +126,9 @@ class Curve:
                 value = self.loss(z) * len(z)  # so that a sample's slope is its own
                 (slope,) = torch.autograd.grad(value, z)
             z.grad = slope.contiguous()
-            low = min(low, float(value.detach()) / len(z))
-            return float(value.detach())
+            here = float(value.detach())
+            low = min(low, here / len(z))
+            return inf if isnan(here) else here
 
         for _ in range(2):
             lbfgs.step(closure)
