@@ -60,8 +60,8 @@ def severity(**facts):
     ("facts", "severities"),
     [
         ({}, ["WARNING"]),
-        ({"curvature": 0.039}, ["WARNING"]),
-        ({"curvature": 0.041}, ["INFO"]),  # too long for cross-entropy
+        ({"curvature": 0.079}, ["WARNING"]),
+        ({"curvature": 0.081}, ["INFO"]),  # too long for cross-entropy
         ({"curvature": 0.0}, ["INFO"]),  # no step could be tried
         ({"gain": 0.09}, ["WARNING"]),
         ({"gain": 0.11}, ["INFO"]),
