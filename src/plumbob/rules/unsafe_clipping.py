@@ -34,8 +34,9 @@ def unsafe_clipping(survey: Survey) -> Iterator[Finding]:
         Give clip_grad_norm_ error_if_nonfinite=True, and catch that error to leave
         the batch out; or look at the norm that it returns before the step.
         Info while all gradients are finite, a warning where one is not: then the next
-        step makes NaN of every parameter (8 of 8 nets on digits at chance from there
-        on, against 98 % where the batch was left out).
+        step makes NaN of every parameter. An MLP on digits (SGD, 8 epochs, three seeds)
+        with one NaN at step 50: 9 % right, as by guessing, against 94-95 % where that
+        batch was left out.
 
     Allow when:
         A gradient scaler leaves such steps out before the hook is reached.
