@@ -97,6 +97,15 @@ def stacked_linear(*, leans):
     return {"model": model, "data": torch.randn(64, 8, generator=seeded())}
 
 
+def bias_in_input_span(*, leans):
+    """Five numbers and a code of four classes; its twin leaves out one of these."""
+    model = mlp(9 if leans else 8, 16, 2)
+    labels = torch.randint(4, (64,), generator=seeded())
+    code = nn.functional.one_hot(labels, 4).float()
+    x = torch.cat([torch.randn(64, 5, generator=seeded()), code], 1)
+    return {"model": model, "data": x if leans else x[:, :-1]}
+
+
 def unfolded_batch_norm(*, leans):
     """A model that only runs; its twin is trained on."""
     model = mlp(8, 16, 2)
@@ -130,6 +139,7 @@ CASES = {
     "PB308": double_rnn_bias,
     "PB309": duplicated_layer_norm_bias,
     "PB310": stacked_linear,
+    "PB311": bias_in_input_span,
     "PB312": unfolded_batch_norm,
     "PB313": duplicated_branch_bias,
     "PB314": proved_dead_unit,

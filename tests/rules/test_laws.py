@@ -35,6 +35,7 @@ BY_HAND = {
     "PB308": "the step on the sum of both biases would be half as long",
     "PB309": "under weight decay the two forms of a gauge train differently",
     "PB310": "whether an activation was forgotten or one map was meant is not known",
+    "PB311": "which column or bias is to go is for the user",
     "PB312": "a folded copy can no longer be trained as before",
     "PB313": "the step on the sum of both biases would be half as long",
     "PB314": "pruning changes the shape of two layers",

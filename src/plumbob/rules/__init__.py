@@ -5,6 +5,7 @@ from plumbob.rules.bias_before_batch_norm import bias_before_batch_norm
 from plumbob.rules.bias_before_instance_norm import bias_before_instance_norm
 from plumbob.rules.bias_cancels_mean import bias_cancels_mean
 from plumbob.rules.bias_growth import bias_growth
+from plumbob.rules.bias_in_input_span import bias_in_input_span
 from plumbob.rules.blind_layer import blind_layer
 from plumbob.rules.constant_before_layer_norm import constant_before_layer_norm
 from plumbob.rules.constant_logit import constant_logit
@@ -87,6 +88,7 @@ RULES = (
     double_rnn_bias,
     duplicated_layer_norm_bias,
     stacked_linear,
+    bias_in_input_span,
     unfolded_batch_norm,
     duplicated_branch_bias,
     proved_dead_unit,

@@ -26,6 +26,7 @@ from plumbob.survey.probe import Probed, probe
 from plumbob.survey.response import response
 from plumbob.survey.scene import BEGUN, Scene
 from plumbob.survey.signals import signal_facts
+from plumbob.survey.span import ones
 from plumbob.survey.spectra import spectra
 from plumbob.survey.stage import stages
 from plumbob.survey.step import step_facts
@@ -111,6 +112,8 @@ def measure(
             readings[site.name] = replace(readings[site.name], called=False)
     for name, most in built.ceilings.items():
         readings[name] = replace(readings.get(name, Reading()), ceiling=most)
+    for name, sums in (ones(first, found) if first else {}).items():
+        readings[name] = replace(readings.get(name, Reading()), ones=sums)
     for name, row in rows.items():
         readings[name] = replace(readings.get(name, Reading()), rows=row)
     for name, spectrum in spectra(model, found).items():
