@@ -75,3 +75,8 @@ def test_where_the_loss_cannot_be_asked_only_the_beginning_is_sure():
     assert severities(survey) == [Severity.WARNING]
     sites = tuple(replace(s, stage=Stage.UNKNOWN) for s in survey.sites)
     assert severities(replace(survey, sites=sites)) == [Severity.INFO]
+
+
+def test_what_could_not_be_looked_at_again_is_a_note():
+    once = replace(signals([1e-5, 1.0, 1.0, 1.0]), not_repeated="no copy")
+    assert severities(of(1.0, signals=once)) == [Severity.INFO]

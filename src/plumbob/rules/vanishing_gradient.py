@@ -109,6 +109,7 @@ def vanishing_gradient(
             evidence |= {"later": later, "steps": found.steps}
         stuck = progress is not None or all(s.stage is Stage.INIT for s in chain)
         fault = stuck and ratio > 0 and (ratio < below or in_proportion(survey))
+        fault &= not found.not_repeated
         again = "" if not found.later else " (and {later:.2g} after {steps} steps)"
         yield Finding(
             site=chain[first].name,

@@ -1,6 +1,7 @@
 """Facts about what the depth makes of signal and gradient."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,22 +47,12 @@ def signal_facts(scene: Scene) -> tuple[Signals | None, str]:
     )
     if not any(_shrunk(chain, signals.gradients) for chain in found):
         return signals, ""
-    later: Mapping[str, float] = {}
-    why = ""
     try:
-        copy = ahead(scene)
-        there = _gradients(copy, scene, found)
-        later = {name: size**0.5 for name, size in there.squares.items()}
+        there = _gradients(ahead(scene), scene, found)
     except Exception as error:  # copying and stepping run the user's code
-        why = one_line(error)
-    return Signals(
-        samples=samples,
-        gradients=signals.gradients,
-        places=signals.places,
-        later=later,
-        steps=STEPS if later else 0,
-        not_repeated=why,
-    ), ""
+        return replace(signals, not_repeated=one_line(error)), ""
+    later = {name: size**0.5 for name, size in there.squares.items()}
+    return replace(signals, later=later, steps=STEPS), ""
 
 
 def _shrunk(chain: Iterable[Site], gradients: Mapping[str, float]) -> bool:
