@@ -24,6 +24,7 @@ import plumbob
 from plumbob.errors import InputError
 
 BELOW = 0.02
+WAYS = ("top", "first that can", "all")
 
 
 def ended(case, seed, folder):
@@ -35,42 +36,34 @@ def ended(case, seed, folder):
     return score(run)
 
 
-def mended(case, seed, choose):
-    """Apply what `choose` picks of the report, train; return the score and the codes.
+def mended(case, seed):
+    """Return, for each of WAYS, the score after what it applies, and the codes.
 
     Both are None where nothing could be applied.
     """
     torch.set_num_threads(1)
-    run = begin(case, seed)
-    report = look(run, seed, "init")
-    for findings, codes in choose(report):
-        try:
-            model, optimizer = plumbob.apply(
-                findings, run.model, optimizer=run.optimizer
-            )
-        except InputError:
-            continue
-        loss = loss_of(case, run.data.classes, model)
-        run = replace(run, model=model, optimizer=optimizer, loss=loss)
-        train(run)
-        return score(run), codes
-    return None, None
+    report = look(begin(case, seed), seed, "init")
+    can = [f for f in report.findings if f.remedy.act]
+    top = [f for f in report.findings[:1] if f.remedy.act]
+    done, found = {0: (None, None)}, []
+    for findings in (top, can[:1], can):
+        if len(findings) not in done:
+            done[len(findings)] = applied(begin(case, seed), report, findings)
+        found.append(done[len(findings)])
+    return found
 
 
-def top(report):
-    return [(f, f.code) for f in report.findings[:1]]
-
-
-def first_that_can(report):
-    return [(f, f.code) for f in report.findings]
-
-
-def everything(report):
-    codes = "+".join(dict.fromkeys(f.code for f in report.findings if f.remedy.act))
-    return [(report, codes)] if codes else []
-
-
-WAYS = {"top": top, "first that can": first_that_can, "all": everything}
+def applied(run, report, findings):
+    """Follow the remedies of one or all findings and train."""
+    one = findings[0] if len(findings) == 1 else report
+    try:
+        model, optimizer = plumbob.apply(one, run.model, optimizer=run.optimizer)
+    except InputError:
+        return None, None
+    loss = loss_of(run.case, run.data.classes, model)
+    run = replace(run, model=model, optimizer=optimizer, loss=loss)
+    train(run)
+    return score(run), "+".join(dict.fromkeys(f.code for f in findings))
 
 
 def reaches(found, twin):
@@ -101,14 +94,14 @@ def main():
                 seed,
                 pool.submit(ended, bare(twins[case["pair"]]), seed, given.states),
                 pool.submit(ended, bare(case), seed, given.states),
-                [pool.submit(mended, bare(case), seed, way) for way in WAYS.values()],
+                pool.submit(mended, bare(case), seed),
             )
             for case, seed in product(bugs, range(given.seeds))
         ]
         hits = {name: [] for name in ("without", *WAYS)}
         for case, seed, twin, without, tries in runs:
             goal, line = twin.result(), []
-            scores = [(without.result(), ""), *(t.result() for t in tries)]
+            scores = [(without.result(), ""), *tries.result()]
             for name, (found, codes) in zip(hits, scores, strict=True):
                 hits[name].append((case, reaches(found, goal)))
                 said = "-" if found is None else f"{found:.3f}"
