@@ -1,7 +1,8 @@
 """An oracle of the proofs that shares no code with them.
 
 Directions are tried on the model itself, in float64 at random parameters, by the
-Jacobian of its outputs over all vectors (or those with one ending): what it does not see is its null space.
+Jacobian of its outputs over all vectors, or over those whose names have one ending:
+what it does not see is its null space.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """The moves of one vector that are followed: each row, the constant, one per group."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
@@ -40,14 +40,10 @@ class Move:
         return Shift((axis,), depends=False, within=within, amount=SEED)
 
 
-def seeds(flow: Flow, parameter: str, move: Move) -> dict[fx.Node, Shift]:
-    """Return the shifts of all places where a vector enters the graph."""
-    nodes = flow.placeholders[parameter]
-    return dict.fromkeys(nodes, move.seed(shape(nodes[0])[0]))
-
-
-def redundant(flow: Flow, parameter: str) -> Iterator[tuple[Move, Walk]]:
-    """Yield the moves of a vector that are null or a gauge.
+def redundant(
+    flow: Flow, parameter: str, avoid: Collection[str] = ()
+) -> Iterator[tuple[Move, Walk]]:
+    """Yield the moves of a vector that are null or a gauge, not of those to `avoid`.
 
     Rows that are not so by themselves may be so together: they are tried by their
     constant, and that by one number for each group.
@@ -59,7 +55,7 @@ def redundant(flow: Flow, parameter: str) -> Iterator[tuple[Move, Walk]]:
     size = sizes[0]
 
     def walk(move: Move) -> Walk:
-        return flow.unseen(seeds(flow, parameter, move))
+        return flow.unseen(dict.fromkeys(nodes, move.seed(size)), avoid)
 
     whole = walk(Move(0, size))
     if not whole.seen:

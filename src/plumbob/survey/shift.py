@@ -12,7 +12,7 @@ from torch import nn
 from plumbob.survey.flow import Flow, Walk
 from plumbob.survey.graph import Graph, canonical
 from plumbob.survey.replay import Claim, replays
-from plumbob.survey.seeds import Move, redundant, seeds
+from plumbob.survey.seeds import Move, redundant
 from plumbob.types import Proof, leans
 
 
@@ -104,20 +104,25 @@ def _proved(
 def _untangled(
     flow: Flow, walks: Sequence[tuple[str, Move, Walk]]
 ) -> list[tuple[str, Move, Walk]]:
-    """Let no two parameters carry each other where a third one can carry both."""
+    """Let no two parameters carry each other where a third one can carry both.
+
+    Else the later of the two may have a direction left that nothing sees.
+    """
     untangled: list[tuple[str, Move, Walk]] = []
     carried: dict[str, set[str]] = {}
-    for parameter, move, first in walks:
-        walk, names = first, {c.name for c in first.carriers}
-        circle = {name for name in names if leans(name, parameter, carried)}
-        if circle:
-            other = flow.unseen(seeds(flow, parameter, move), avoid=circle)
-            again = {c.name for c in other.carriers}
-            if not other.seen and not any(leans(n, parameter, carried) for n in again):
-                walk, names, circle = other, again, set()
-        if not circle:
-            carried.setdefault(parameter, set()).update(names)
-        untangled.append((parameter, move, walk))
+    for parameter, move, walk in walks:
+        names = {c.name for c in walk.carriers}
+        others = [(move, walk)]
+        if any(leans(name, parameter, carried) for name in names):
+            circle = {name for name in carried if leans(name, parameter, carried)}
+            again = redundant(flow, parameter, avoid=circle)
+            inside = [a for a in again if move.lo <= a[0].lo and a[0].hi <= move.hi]
+            others = inside or others
+        for other, how in others:
+            names = {c.name for c in how.carriers}
+            if not any(leans(name, parameter, carried) for name in names):
+                carried.setdefault(parameter, set()).update(names)
+            untangled.append((parameter, other, how))
     return untangled
 
 
