@@ -81,8 +81,10 @@ def step_too_long(
     Example:
         >>> from nets_optimizer import step_too_long
         >>> from netting import codes
-        >>> codes(step_too_long(leans=True)), codes(step_too_long(leans=False))
-        ({'PB503'}, set())
+        >>> codes(step_too_long(leans=True)) & {"PB503"}
+        {'PB503'}
+        >>> codes(step_too_long(leans=False)) & {"PB503"}
+        set()
 
     References:
         LeCun, Simard and Pearlmutter (1993), Automatic learning rate maximization by

@@ -57,8 +57,10 @@ def stuck_parameter(survey: Survey, *, still_above: float = 0.5) -> Iterator[Fin
     Example:
         >>> from nets_optimizer import stuck_parameter
         >>> from netting import codes
-        >>> codes(stuck_parameter(leans=True)), codes(stuck_parameter(leans=False))
-        ({'PB507'}, set())
+        >>> codes(stuck_parameter(leans=True)) & {"PB507"}
+        {'PB507'}
+        >>> codes(stuck_parameter(leans=False)) & {"PB507"}
+        set()
 
     References:
         Micikevicius et al. (2018), Mixed precision training, section 3.1.
