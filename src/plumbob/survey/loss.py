@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from plumbob.survey.aimed import Aimed, aimed
 from plumbob.survey.guard import untouched
 from plumbob.survey.links import linked
-from plumbob.survey.loss_at import Laid, LossAt
+from plumbob.survey.loss_at import Laid, LossAt, Point
 from plumbob.survey.outcome import NotMeasuredError, heads
 from plumbob.survey.scene import Scene
 from plumbob.survey.wants import wants
@@ -61,8 +61,8 @@ def behaviour(
     base, here = at(inside), at(given)
     live = base.slope.abs().amax(1) * len(given) > at.close * 1e-5  # but rounding
     wanted = wants(at, aim, inside, base) if live.any() else None
-    reduction = _reduction(at, inside)
-    scale_free = _same_after(at, inside, torch.mul, 1.0)
+    reduction = _reduction(at, inside, base.value)
+    scale_free = _same_after(at, inside, base, torch.mul, 1.0)
     finite = given[given.isfinite()]
     low, high = (float(v) for v in finite.aminmax()) if len(finite) else (0.0, 0.0)
     outside = (finite < 0) | (finite > 1)
@@ -79,10 +79,10 @@ def behaviour(
         units=given.shape[1],
         positions=given.shape[2],
         reduction=reduction,
-        shift_free=_same_after(at, inside, torch.add, scale),
+        shift_free=_same_after(at, inside, base, torch.add, scale),
         scale_free=scale_free,
         blind=math.isfinite(base.value) and not live.any(),
-        crossed=_crossed(at, inside),
+        crossed=_crossed(at, inside, base),
         targets=aim.kind,
         wants=wanted,
         normalises=wanted == "probabilities" and scale_free,
@@ -134,25 +134,29 @@ def _best(at: LossAt, aim: Aimed) -> float | None:
     return min(filter(math.isfinite, values), default=None)
 
 
-def _reduction(at: LossAt, inside: Laid) -> str:
-    once, twice = at(inside).value, at(inside, times=2).value
+def _reduction(at: LossAt, inside: Laid, once: float) -> str:
+    twice = at(inside, times=2).value
     if at.same(once, twice):
         return "mean"
     return "sum" if at.same(2 * once, twice) else "other"
 
 
 def _same_after(
-    at: LossAt, inside: Laid, change: Callable[[Laid, Laid], Tensor], scale: float
+    at: LossAt,
+    inside: Laid,
+    base: Point,
+    change: Callable[[Laid, Laid], Tensor],
+    scale: float,
 ) -> bool:
     """Say whether a number of its own for each sample and position changes nothing."""
     random = torch.Generator().manual_seed(1)
     shape = (len(inside), 1, inside.shape[2])
     drawn = torch.rand(shape, generator=random, dtype=torch.float64).to(inside)
     changed = change(inside, (drawn / 2 + 0.25) * scale)
-    return at.same(at(inside).value, at(changed).value)
+    return at.same(base.value, at(changed).value)
 
 
-def _crossed(at: LossAt, inside: Laid) -> bool:
+def _crossed(at: LossAt, inside: Laid, base: Point) -> bool:
     """Say whether it compares each sample with every target, by broadcasting.
 
     Then, and where whole distributions are compared, it does not matter which target
@@ -164,7 +168,6 @@ def _crossed(at: LossAt, inside: Laid) -> bool:
     (aim,) = at.aims
     if aim.numel() != at.given.numel() or aim.shape == at.shape:
         return False
-    base = at(inside)
     rolled = at.aimed([aim.roll(1, 0)])(inside)
     most = int(aim.reshape(len(aim), -1).sum(1).argmax())
     alike = at.aimed([aim[most].expand_as(aim)])(inside)

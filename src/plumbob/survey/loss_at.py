@@ -14,7 +14,7 @@ from plumbob.survey.outcome import Asked, NotMeasuredError, again, has_rows
 
 _ROWS = 256  # samples that are asked about
 _NUMBERS = 1 << 18  # of the outputs, at most, where two samples have no more
-_MOST = 1 << 23  # of two samples
+_MOST = 1 << 22  # of two samples
 Laid = Float[Tensor, "samples units positions"]
 
 
@@ -59,7 +59,9 @@ class LossAt:
         wide = max(1, read.parts[parts[0]][:1].numel())
         kept = min(samples, _ROWS, max(2, _NUMBERS // wide))
         if kept < 2 or 2 * wide > _MOST:
-            raise NotMeasuredError(f"{samples} samples of {wide} outputs are no few")
+            raise NotMeasuredError(
+                f"{samples} samples with {wide} outputs each: too few, or too many"
+            )
         rows = torch.linspace(0, samples - 1, kept).long()
         ask = replace(
             read,
