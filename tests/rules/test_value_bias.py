@@ -1,8 +1,11 @@
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
 
 import plumbob
+from healthy_transformers import minilm
 from nets_redundancy import value_bias
 from theorems import Attend, Head, bert, normals, tokens
 
@@ -94,3 +97,15 @@ def test_not_where_no_bias_comes_after():
     model = Projected(plain)
     model.o = nn.Linear(8, 3, bias=False)
     assert not found(model, normals(2, 5, 8))
+
+
+def test_minilm_has_as_many_value_as_key_biases():
+    training = minilm(0)
+    case = {"model": training.model, "data": training.batches[0]}
+    report = plumbob.check(**case, select=["PB303", "PB304"])
+    elements = Counter()
+    for finding in report.findings:
+        elements[finding.code] += finding.evidence["elements"]
+        part = {"PB303": ".key.", "PB304": ".value."}[finding.code]
+        assert part in finding.site
+    assert elements == {"PB303": 2304, "PB304": 2304}
