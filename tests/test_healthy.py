@@ -39,11 +39,20 @@ CHEAP = (
 )
 
 
-# Rules that cannot judge a family: the loss is inside the model and none that is
-# recognised, takes no shifted outputs, or is not given at all.
+# Rules that cannot judge a family: those of the loss and its targets, where it is
+# inside the model and none that is recognised, joins rows of a batch, or reads several
+# outputs; those of the prior, where all targets are the same; all that need a loss,
+# where none is given.
+ASKED = {"PB601", "PB602", "PB605", "PB606", "PB609", "PB612", "PB614"}
+DIFFERENTIATED = {"PB401", "PB402", "PB404", "PB405", "PB406"}
+STEPPED = {"PB503", "PB505", "PB506", "PB507"}
 INSIDE = ("contrastive", "gpt2", "llama")
-NO_LOSS = {"PB401", "PB402", "PB404", "PB405", "PB406", "PB601"}
-UNJUDGED = {name: {"PB601"} for name in INSIDE} | {"minilm": NO_LOSS}
+SEVERAL = ("normalising_flow", "policy", "triplet", "vae")
+UNJUDGED = {
+    **dict.fromkeys((*INSIDE, *SEVERAL), ASKED),
+    "gan_generator": {"PB601", "PB606"},
+    "minilm": ASKED | DIFFERENTIATED | STEPPED,
+}
 
 
 def judged(name, training, stage):
