@@ -5,7 +5,7 @@ execution, until something removes it (it is null), another parameter could carr
 as well (it is a gauge), or an output sees it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from torch import nn
 
@@ -91,10 +91,9 @@ def _proved(
         (parameter, move, walk)
         for parameter in dict.fromkeys(graph.parameters.values())
         if parameter not in shared
-        for move, walk in redundant(flow, parameter)
-        if not shared & {carrier.name for carrier in walk.carriers}
+        for move, walk in redundant(flow, parameter, avoid=shared)
     ]
-    walks = _untangled(flow, walks)
+    walks = _untangled(flow, walks, shared)
     trials = replays(model, graph, [_claim(*found) for found in walks])
     for (parameter, move, walk), trial in zip(walks, trials, strict=True):
         if trial.holds:
@@ -102,7 +101,7 @@ def _proved(
 
 
 def _untangled(
-    flow: Flow, walks: Sequence[tuple[str, Move, Walk]]
+    flow: Flow, walks: Sequence[tuple[str, Move, Walk]], avoid: Set[str]
 ) -> list[tuple[str, Move, Walk]]:
     """Let no two parameters carry each other where a third one can carry both.
 
@@ -115,7 +114,7 @@ def _untangled(
         others = [(move, walk)]
         if any(leans(name, parameter, carried) for name in names):
             circle = {name for name in carried if leans(name, parameter, carried)}
-            again = redundant(flow, parameter, avoid=circle)
+            again = redundant(flow, parameter, avoid=circle | avoid)
             inside = [a for a in again if move.lo <= a[0].lo and a[0].hi <= move.hi]
             others = inside or others
         for other, how in others:
