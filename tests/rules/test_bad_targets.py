@@ -123,3 +123,13 @@ def test_a_net_that_memorises_random_labels_is_not_told():
     x, y = shuffled(64)
     model, optimizer = trained(x, y, 300)
     assert not found(model, x, y, optimizer=optimizer, stage="trained")
+
+
+def test_what_a_critic_is_told_of_all_that_is_made_is_no_fault():
+    x, critic = data()[0], mlp(4, 8, 1).requires_grad_(False)
+
+    def fooled(made, real):
+        return nn.functional.binary_cross_entropy_with_logits(critic(made), real)
+
+    (finding,) = found(mlp(8, 16, 4), x, torch.ones(200, 1), fooled)
+    assert finding.severity is Severity.INFO

@@ -121,3 +121,17 @@ def test_tokens_have_no_scale():
     model = nn.Sequential(nn.Embedding(9, 8), nn.Flatten(), mlp(8, 16, 3))
     x = torch.randint(9, (64, 1), generator=seeded())
     assert not found(model, x, torch.arange(64) % 3, cross_entropy)
+
+
+def test_scores_that_are_compared_by_their_softmax_may_have_any_size():
+    model = mlp(8, 16, 4)
+    model[2].weight.data *= 20
+    x = torch.randn(256, 8, generator=seeded())
+    taught = torch.full((256, 4), 0.25) + 0.01 * torch.randn(256, 4, generator=seeded())
+    taught = taught.softmax(1)
+
+    def loss(scores, taught):
+        return -(taught * scores.log_softmax(1)).sum(1).mean()
+
+    assert not found(model, x, taught, loss)
+    assert found(model, x, taught)

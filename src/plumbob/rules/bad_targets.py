@@ -64,7 +64,8 @@ def bad_targets(
 
     Args:
         samples_above: a single value is a warning from so many samples on: a class
-            of 3 % would have been among them (95 %). Of fewer it is told as info.
+            of 3 % would have been among them (95 %). Of fewer it is told as info, and
+            where the loss is not known to compare them with the outputs.
         steps_above: of the optimiser, from which a net counts as trained where the
             user did not say so. Digits nets leave the constant within 20 steps.
         learnt_below: share that such a net has learnt at most. Set after digits with
@@ -129,7 +130,9 @@ def bad_targets(
             {"samples": samples, "low": numbers.low},
             "Give data of all classes or values; look for a filter or a cut of sorted "
             "data.",
-            Severity.WARNING if samples >= samples_above else Severity.INFO,
+            Severity.WARNING
+            if samples >= samples_above and _compared(survey)
+            else Severity.INFO,
         )
         return
     steps = survey.optimizer.steps if survey.optimizer else 0
@@ -170,6 +173,16 @@ def _finding(
         evidence=evidence,
         remedy=Remedy(advice=advice),
         severity=severity,
+    )
+
+
+def _compared(survey: Survey) -> bool:
+    """Return whether the loss is known to hold the outputs against the targets.
+
+    That of a generator asks a critic, who is to take all that is made for real.
+    """
+    return survey.loss is not None and (
+        survey.loss.wants is not None or survey.loss.targets in {"numbers", "levels"}
     )
 
 

@@ -171,7 +171,9 @@ def _seen(survey: Survey) -> _Seen | None:
     if targets.numbers.nonfinite or reading.z.nonfinite.any():
         return None
     linked = any(act.ends for act in survey.inputs.acts)
-    real = targets.kind == "real" and not linked
+    wants = survey.loss.wants if survey.loss else None  # scores may differ in size
+    real = targets.kind == "real" and not linked and wants in {None, "numbers"}
+    real &= survey.loss is None or not survey.loss.shift_free
     target = targets.numbers.sd if real else 1.0
     output = float(np.sqrt(reading.z.var.mean()))
     return _Seen(output, target, real) if target > 0 else None
