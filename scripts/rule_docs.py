@@ -17,7 +17,8 @@ def page(rule: Rule) -> str:
     lines = [
         f"{MARK}# {rule.code} {rule.name}",
         f"At most {rule.severity.name.lower()} · needs "
-        f"{', '.join(rule.needs.words)} · since {rule.since}",
+        f"{', '.join(rule.needs.words)} · since {rule.since}"
+        f"{' · only where selected' if rule.opt_in else ''}",
         parts[""],
     ]
     for title in TITLES:

@@ -41,6 +41,28 @@ def missing_nonlinearity(*, leans):
     return {"model": model, "data": x, "targets": y, "loss": mse_loss}
 
 
+class Averaged(nn.Module):
+    """Gives every sample the mean of the batch."""
+
+    def forward(self, x):
+        return x.mean(0, keepdim=True).expand_as(x)
+
+
+def cannot_overfit_batch(*, leans):
+    x, y = binary()
+    model = mlp(8, 32, 1)
+    model.insert(2, Averaged() if leans else nn.Identity())
+    loss = binary_cross_entropy_with_logits
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    return {
+        "model": model,
+        "data": x,
+        "targets": y,
+        "loss": loss,
+        "optimizer": optimizer,
+    }
+
+
 def softmax_over_one(*, leans):
     x, y = binary()
     last = nn.Softmax(-1) if leans else nn.Sigmoid()
@@ -68,6 +90,7 @@ CASES = {
     "PB603": input_scale,
     "PB604": bad_targets,
     "PB607": missing_nonlinearity,
+    "PB608": cannot_overfit_batch,
     "PB610": softmax_over_one,
     "PB611": output_range,
     "PB613": doubled_activation,

@@ -56,6 +56,29 @@ def test_numbers_are_filled_in_from_the_evidence():
     assert limits(made("PB901")) == {"limit": 1.5}
 
 
+@pytest.mark.parametrize(
+    ("select", "judged"),
+    [
+        (None, False),
+        (("PB",), False),
+        (("PB90",), False),
+        (("PB901",), True),
+        (("pb901",), True),
+        (("name-pb901",), True),
+        (("PB", "PB901"), True),
+    ],
+)
+def test_a_rule_on_request_is_to_be_named_in_full(select, judged):
+    dear, missing = Needs.OVERFIT, {"PB901": "needs overfit"}
+    verdict = judge(
+        SURVEY,
+        [made("PB901", "a", opt_in=True, needs=dear)],
+        Settings(select=select),
+    )
+    left = {code: why for code, why in verdict.not_judged.items() if code == "PB901"}
+    assert left == (missing if judged else {})
+
+
 def test_no_finding_is_worse_than_its_rule():
     @rule("PB902", "n", Needs.WEIGHTS, Severity.INFO, since="0.1")
     def judge_(survey):

@@ -57,7 +57,12 @@ def judge(survey: Survey, rules: Iterable[Rule], settings: Settings) -> Verdict:
 
 def selected(rule: Rule, settings: Settings) -> bool:
     """Return whether the settings ask for this rule, by code, prefix or name."""
-    chosen = settings.select is None or any(_names(rule, s) for s in settings.select)
+    if rule.opt_in:
+        words = settings.select or ()
+        chosen = any(word == rule.name or word.upper() == rule.code for word in words)
+    else:
+        words = settings.select
+        chosen = words is None or any(_names(rule, word) for word in words)
     return chosen and not any(_names(rule, s) for s in settings.ignore)
 
 

@@ -21,6 +21,7 @@ def rule(
     *,
     since: str,
     explains: tuple[str, ...] = (),
+    opt_in: bool = False,
 ) -> Callable[[Judge], Rule]:
     """Make a rule of a judge; it returns a value and registers nothing."""
 
@@ -33,6 +34,7 @@ def rule(
             since=since,
             judge=judge,
             explains=explains,
+            opt_in=opt_in,
         )
 
     return wrap

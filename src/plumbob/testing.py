@@ -33,7 +33,7 @@ from plumbob.survey.batches import Batch, batches
 from plumbob.survey.graph import export, tensors
 from plumbob.survey.guard import untouched
 from plumbob.survey.measure import measure
-from plumbob.types import Finding, Rule, Safety, Survey
+from plumbob.types import Finding, Needs, Rule, Safety, Survey
 from plumbob.verbs.apply import apply
 
 SECTIONS = (
@@ -315,7 +315,7 @@ def _never_half(
 def _measured(rule: Rule, case: Mapping[str, Any]) -> Survey:
     model = case["model"]
     before = _state(model)
-    survey = measure(**case)
+    survey = measure(**case, overfit=Needs.OVERFIT in rule.needs)
     _hold(_state(model) == before, f"measuring for {rule.code} changed the model")
     missing = rule.needs & ~survey.known
     _hold(
@@ -341,7 +341,9 @@ def _mends(rule: Rule, finding: Finding, case: Mapping[str, Any]) -> None:
     mended = apply(finding, model, optimizer=held)
     _hold(_state(model) == before, f"mending a copy for {rule.code} changed the model")
     now = dict(zip(("model", "optimizer"), mended, strict=True)) if held else {}
-    survey = measure(**{**case, "model": mended} | now)
+    survey = measure(
+        **{**case, "model": mended} | now, overfit=Needs.OVERFIT in rule.needs
+    )
     left = [f for f in findings(rule, survey) if f.site == finding.site]
     _hold(not left, f"{rule.code} is still there after its remedy: {left}")
     stranger = nn.ModuleDict({"stranger": nn.Linear(1, 1)})

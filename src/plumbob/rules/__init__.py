@@ -7,6 +7,7 @@ from plumbob.rules.bias_cancels_mean import bias_cancels_mean
 from plumbob.rules.bias_growth import bias_growth
 from plumbob.rules.bias_in_input_span import bias_in_input_span
 from plumbob.rules.blind_layer import blind_layer
+from plumbob.rules.cannot_overfit_batch import cannot_overfit_batch
 from plumbob.rules.constant_before_layer_norm import constant_before_layer_norm
 from plumbob.rules.constant_logit import constant_logit
 from plumbob.rules.dead_relu import dead_relu
@@ -112,6 +113,7 @@ RULES = (
     sum_reduced_loss,
     prior_counted_twice,
     missing_nonlinearity,
+    cannot_overfit_batch,
     logits_into_probability_loss,
     softmax_over_one,
     output_range,

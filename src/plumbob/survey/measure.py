@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from operator import length_hint
 from typing import Any
@@ -22,6 +23,7 @@ from plumbob.survey.loss import loss_facts
 from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.outcome import heads
 from plumbob.survey.output import output_facts
+from plumbob.survey.overfit import overfit_facts
 from plumbob.survey.probe import Probed, probe
 from plumbob.survey.response import response
 from plumbob.survey.scene import BEGUN, Scene
@@ -35,7 +37,9 @@ from plumbob.survey.trace import module_sites
 from plumbob.survey.weights import matrices, weigh
 from plumbob.types import Break, Census, Needs, Output, Reading, Site, Stage, Survey
 
-FACTS: dict[str, Callable[[Scene], tuple[Any, str]]] = {
+Makers = dict[str, Callable[[Scene], tuple[Any, str]]]
+
+FACTS: Makers = {
     "inputs": input_facts,
     "loss": loss_facts,
     "signals": signal_facts,
@@ -58,13 +62,15 @@ def measure(
     limit: int | None = None,
     keep: int = 0,
     gradients: bool = True,
+    overfit: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Survey:
     """Measure everything that the given facts allow; leave no trace in the model.
 
     `keep` is the number of rows of z kept per site for pictures and quantiles (0: none,
     nor the weights themselves), `gradients` whether they are taken where a loss is
-    known; the other arguments are those of `plumbob.check`.
+    known, `overfit` whether a few samples are learnt by heart on a copy, which takes a
+    few hundred steps; the other arguments are those of `plumbob.check`.
 
     Raises:
         InputError: the model, data, loss or optimiser cannot be used as given.
@@ -147,7 +153,8 @@ def measure(
             said=said,
             trained=said is Stage.TRAINED or bool(facts and facts.steps),
         )
-        more |= _facts(scene, unseen, tell)
+        dear: Makers = {"overfit": partial(overfit_facts, tell=tell)} if overfit else {}
+        more |= _facts(scene, FACTS | dear, unseen, tell)
         more["first_break"] = _first_break(scene, loss, unseen)
     known = _known(unseen, probed, found, facts is not None, output, more)
     return Survey(
@@ -168,11 +175,11 @@ def measure(
 
 
 def _facts(
-    scene: Scene, unseen: dict[str, str], tell: Callable[[str], None]
+    scene: Scene, makers: Makers, unseen: dict[str, str], tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Measure what builds on the trace and the run; each costs only itself."""
     found: dict[str, Any] = {}
-    for name, facts in FACTS.items():
+    for name, facts in makers.items():
         tell(f"measuring the {name}")
         try:
             with untouched(scene.model), same_random():
@@ -344,7 +351,10 @@ def _known(
     more: Mapping[str, Any],
 ) -> Needs:
     facts = {
-        **{Needs[name.upper()]: more.get(name) is not None for name in FACTS},
+        **{
+            Needs[name.upper()]: more.get(name) is not None
+            for name in (*FACTS, "overfit")
+        },
         Needs.WEIGHTS: "weights" not in unseen,
         Needs.SPECTRA: "spectra" not in unseen,
         Needs.GRAPH: "graph" not in unseen,

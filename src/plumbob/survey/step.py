@@ -42,15 +42,15 @@ def step_facts(scene: Scene) -> tuple[Step | None, str]:
             why = f"the loss cannot be asked again: {one_line(error)}"
         if scene.optimizer is None:
             return known, why
-        if refused := _refused(scene):
-            return known, refused
+        if why_not := refused(scene):
+            return known, why_not
         try:
             return _tried(scene, known), why
         except Exception as error:  # whatever the user's model or optimiser raises
             return known, f"no step can be tried: {one_line(error)}"
 
 
-def _refused(scene: Scene) -> str:
+def refused(scene: Scene) -> str:
     """Return why no step is tried, "" if one is."""
     held = set[int]()
     for one in each(scene.optimizer):

@@ -32,8 +32,10 @@ from plumbob.types.signals import Signals as Signals
 from plumbob.types.sites import Feed as Feed
 from plumbob.types.sites import Site as Site
 from plumbob.types.step import Move as Move
+from plumbob.types.step import Overfit as Overfit
 from plumbob.types.step import Pull as Pull
 from plumbob.types.step import Step as Step
+from plumbob.types.step import Try as Try
 from plumbob.types.survey import Survey as Survey
 from plumbob.types.verdicts import Finding as Finding
 from plumbob.types.verdicts import Remedy as Remedy

@@ -38,6 +38,40 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """What so many `steps` of one optimiser made of the loss of a few samples.
+
+    `own`: the user's. `low` is the lowest loss met. It stops where the goal is
+    reached, or where the loss is not finite.
+    """
+
+    optimizer: str
+    own: bool
+    lr: float
+    steps: int
+    low: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overfit:
+    """How far the loss of a few samples could be brought down, as often as was tried.
+
+    `first` is the loss before, `constant` and `floor` those of the best constant output
+    and of the best output for each sample by itself, None where they are not known.
+    `goal` is the loss that counts as learnt: half-way from `constant` to `floor`, or a
+    tenth below `first` where they are not known. The last try is the only one that may
+    have reached it.
+    """
+
+    samples: int
+    first: float
+    goal: float
+    tries: tuple[Try, ...]
+    constant: float | None = None
+    floor: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """How parameters and loss change in the first steps, on one batch of `samples`.
 

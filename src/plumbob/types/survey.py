@@ -11,7 +11,7 @@ from plumbob.types.proofs import Proof
 from plumbob.types.response import Paths, Robustness
 from plumbob.types.signals import Signals
 from plumbob.types.sites import Site
-from plumbob.types.step import Step
+from plumbob.types.step import Overfit, Step
 from plumbob.types.words import NOTHING, Needs, Stage
 
 
@@ -22,8 +22,9 @@ class Survey:
     `unseen` maps what could not be measured (a parameter, a site, or a kind of fact
     by its name in `Needs` in lower case) to why. `bends` are the operations of the
     graph that are not affine and no site's activation. `said` is the stage as the
-    user said it, where a site's own may come from evidence. `first_break` is there
-    where a value is not finite, `paths` and `robustness` where pictures are wanted.
+    user said it, where a site's own may come from evidence. `overfit` is there where it
+    was asked for, `first_break` where a value is not finite, `paths` and `robustness`
+    where pictures are wanted.
     """
 
     sites: tuple[Site, ...]
@@ -38,6 +39,7 @@ class Survey:
     loss: Loss | None = None
     signals: Signals | None = None
     step: Step | None = None
+    overfit: Overfit | None = None
     first_break: Break | None = None
     paths: Paths | None = None
     robustness: Robustness | None = None

@@ -50,7 +50,8 @@ class Rule:
     """A pure function from a survey to findings, with its card.
 
     `explains` lists the codes whose findings at the same site or downstream of it
-    are its consequences.
+    are its consequences. `opt_in`: it judges only where it is selected by its whole
+    code or name, as what it needs is dear.
     """
 
     code: str
@@ -60,3 +61,4 @@ class Rule:
     since: str
     judge: Callable[..., Iterator[Finding]] = field(repr=False)
     explains: tuple[str, ...] = ()
+    opt_in: bool = False

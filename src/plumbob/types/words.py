@@ -68,6 +68,7 @@ class Needs(Flag):
     SIGNALS = auto()
     STEP = auto()
     SPECTRA = auto()
+    OVERFIT = auto()
 
     @property
     def words(self) -> list[str]:

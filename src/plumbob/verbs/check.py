@@ -41,7 +41,8 @@ def check(
         loss: called as `loss(outputs, targets)`.
         optimizer: the optimiser (or several) that trains the model.
         stage: "init" or "trained" where you know; otherwise only evidence counts.
-        select: codes, prefixes or names of the rules to judge by; all by default.
+        select: codes, prefixes or names of the rules to judge by; by default all but
+            those that are dear (PB608), which are to be named in full.
         ignore: codes, prefixes or names not to judge by.
         settings: thresholds, ignores per site, baseline; `select` and `ignore` given
             here come on top.
@@ -58,7 +59,7 @@ def check(
     """
     state = random.getstate()
     from plumbob.errors import InputError
-    from plumbob.judge import judge
+    from plumbob.judge import judge, selected
     from plumbob.report.report import Report  # loads rich, which draws from random
 
     random.setstate(state)
@@ -80,6 +81,7 @@ def check(
         survey = read(Path(model), on_tensor=progress)
     else:
         from plumbob.survey.measure import measure
+        from plumbob.types import Needs
 
         survey = measure(
             model,
@@ -89,6 +91,7 @@ def check(
             optimizer=optimizer,
             stage=stage,
             limit=limit,
+            overfit=any(Needs.OVERFIT in r.needs for r in rules if selected(r, chosen)),
             progress=progress,
         )
     verdict = judge(survey, rules, chosen)

@@ -47,7 +47,8 @@ def _card(rule: Rule) -> str:
     parts = sections(rule.judge.__doc__)
     lines = [
         f"{rule.code} {rule.name}  (at most {rule.severity.name.lower()}, needs "
-        f"{', '.join(rule.needs.words)}, since {rule.since})",
+        f"{', '.join(rule.needs.words)}, since {rule.since}"
+        f"{', only where selected' if rule.opt_in else ''})",
         "",
         parts[""],
     ]
