@@ -1,14 +1,22 @@
 """What the docs print is what the code prints, and their links lead somewhere."""
 
+import json
 import re
+from collections import Counter
 from contextlib import redirect_stdout
+from copy import deepcopy
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+import plumbob
+from netting import mlp, seeded
 from plumbob import design
+from plumbob.rules import RULES
+from test_healthy import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -17,24 +25,93 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")
 
 def blocks(page):
     """Return (language, text) of each block of code."""
-    text = page.read_text(encoding="utf-8")
+    return coded(page.read_text(encoding="utf-8"))
+
+
+def coded(text):
     return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_guide_runs_and_prints_what_it_shows():
-    names, lines, shown = {}, [], 0
+def sections(page):
+    """Return (heading, blocks of code) of each section."""
+    parts = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [(part.split("\n", 1)[0], coded(part)) for part in parts]
+
+
+def printed(page):
+    """Run a page's Python in order; return what it prints and what the page shows."""
+    names, lines, shown = {}, [], []
     with torch.random.fork_rng(devices=[]):
-        for language, text in blocks(DOCS / "begin-plumb.md"):
+        for language, text in page:
             if language == "python":
                 said = StringIO()
                 with redirect_stdout(said):
-                    exec(compile(text, "begin-plumb.md", "exec"), names)
+                    exec(compile(text, "page.md", "exec"), names)
                 lines += [line.rstrip() for line in said.getvalue().splitlines()]
             elif not language:
-                wanted = [line for line in text.splitlines() if line != "..."]
-                assert [line for line in wanted if line not in lines] == []
-                shown += len(wanted)
-    assert shown >= 10
+                shown += [line for line in text.splitlines() if line != "..."]
+    return lines, shown
+
+
+def worded(lines):
+    """Return lines without their numbers and pictures: training differs by rounding."""
+    plain = (re.sub(r"[\d.,]*\d(e[+-]\d+)?", "#", line) for line in lines)
+    return [" ".join(re.sub(r"[▁▂▃▄▅▆▇█│]+", "", line).split()) for line in plain]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of transformers' configs
+@pytest.mark.parametrize(("name", "least"), [("begin-plumb", 10), ("redundancy", 4)])
+def test_pages_run_and_print_what_they_show(name, least):
+    lines, shown = printed(blocks(DOCS / f"{name}.md"))
+    assert [line for line in shown if line not in lines] == []
+    assert len(shown) >= least
+
+
+def test_a_net_that_leans_badly_gets_the_report_that_is_shown():
+    lines, shown = map(worded, printed(blocks(DOCS / "faults.md")))
+    assert [line for line in shown if line not in lines] == []
+    assert len(shown) >= 15
+
+
+def test_views_are_as_shown():
+    (look,) = [part for part in sections(DOCS / "guide.md") if "`look`" in part[0]]
+    lines, shown = map(worded, printed(look[1]))
+    assert [line for line in shown if line not in lines] == []
+    assert len(shown) >= 20
+
+
+def test_the_guide_counts_the_rules_that_can_judge(tmp_path):
+    model, x, y = mlp(8, 4, 2), torch.randn(64, 8, generator=seeded()), torch.arange(64)
+    data, loss = [(x, y % 2)], torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(model.parameters())
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    given = {
+        "a safetensors file": (tmp_path / "model.safetensors",),
+        "a model": (model,),
+        "its structure alone: `--meta` and a batch": (deepcopy(model).to("meta"), x),
+        "a model and data": (model, x),
+        "and a loss": (model, data, loss),
+        "and the optimiser": (model, data, loss, optimizer),
+    }
+    names, rules = ("model", "data", "loss", "optimizer"), {r.code for r in RULES}
+    asked = len([rule for rule in RULES if not rule.opt_in])
+    text = (DOCS / "guide.md").read_text(encoding="utf-8")
+    for row, values in given.items():
+        report = plumbob.check(**dict(zip(names, values, strict=False)))
+        (told,) = re.findall(rf"^\| {re.escape(row)} \|.*\| (\d+) \|$", text, re.M)
+        assert int(told) == asked - len(rules & report.not_judged.keys()), row
+
+
+def test_the_sets_are_as_large_as_told():
+    cases = json.loads((ROOT / "benchmarks" / "fault_cases.json").read_text())["cases"]
+    roles = Counter(case["role"] for case in cases)
+    text = " ".join((DOCS / "faults.md").read_text(encoding="utf-8").split())
+    well = len(cases) - roles["buggy"]
+    assert (
+        f"{len(cases)} trainings: {roles['buggy']} that are faulty and {well} that are "
+        f"well, {roles['fixed']} of these the repaired twin" in text
+    )
+    assert f"holds {len(FAMILIES)} families" in text
 
 
 def test_the_guide_takes_15_lines():
