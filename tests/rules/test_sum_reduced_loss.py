@@ -8,19 +8,32 @@ from torch.nn import functional
 
 from asking import found as asked
 from asking import normal
-from netting import seeded
+from hand_chains import ADAM, SGD
+from netting import mlp, seeded
 from plumbob.rule import findings
 from plumbob.rules.sum_reduced_loss import sum_reduced_loss
+from plumbob.survey.measure import measure
 from plumbob.types import Loss, Needs, Output, Step, Survey
 
 CLASSES = torch.randint(5, (64,), generator=seeded(1))
 SUM = Loss(samples=64, batch=32, units=5, reduction="sum")
 
 
-def severity(loss=SUM, output=None, **step):
+def told(loss=SUM, output=None, optimizer=SGD, **step):
     facts = Step(samples=32, **step) if step else None
-    survey = Survey(sites=(), known=Needs.LOSS, loss=loss, step=facts, output=output)
-    return [f.severity.name for f in findings(sum_reduced_loss, survey)]
+    survey = Survey(
+        sites=(),
+        known=Needs.LOSS,
+        loss=loss,
+        step=facts,
+        output=output,
+        optimizer=optimizer,
+    )
+    return list(findings(sum_reduced_loss, survey))
+
+
+def severity(*args, **facts):
+    return [f.severity.name for f in told(*args, **facts)]
 
 
 RISES, FALLS = (5.0, 5.1, 1.0), (5.0, 4.9, 5.0)
@@ -40,6 +53,30 @@ RISES, FALLS = (5.0, 5.1, 1.0), (5.0, 4.9, 5.0)
 )
 def test_edges(step, severities):
     assert severity(**step) == severities
+
+
+def test_the_step_of_adam_is_no_longer_for_the_sum():
+    (finding,) = told(optimizer=ADAM, curvature=9.0, losses=RISES)
+    assert (finding.severity.name, finding.evidence) == ("INFO", {"batch": 32})
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "times"), [(torch.optim.SGD, 32), (torch.optim.Adam, 1)]
+)
+def test_only_of_plain_steps_is_the_sum_so_many_times_as_long(optimizer, times):
+    x, y = normal(32, 8), torch.arange(32) % 5
+
+    def length(reduction):
+        model = mlp(8, 16, 5)
+        loss = nn.CrossEntropyLoss(reduction=reduction)
+        made = optimizer(model.parameters(), lr=1e-4)
+        survey = measure(model, x, targets=y, loss=loss, optimizer=made)
+        return survey.step.curvature, list(findings(sum_reduced_loss, survey))
+
+    (summed, (finding,)), (mean, none) = length("sum"), length("mean")
+    assert not none
+    assert summed == pytest.approx(times * mean, rel=0.1)
+    assert finding.evidence.get("mean", mean) == pytest.approx(mean, rel=0.1)
 
 
 @pytest.mark.parametrize(("loss", "kind"), [(0.51, "WARNING"), (0.49, "INFO")])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.progress import learnt
+from plumbob.progress import in_proportion, learnt
 from plumbob.rule import rule
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
@@ -32,9 +32,10 @@ def sum_reduced_loss(
     Evidence:
         batch: how many samples the loss adds up in training. length: the curvature
         met along the first steps of the optimiser, in units of what would make a step
-        just end at the bottom (lr times curvature, for SGD); mean: that of the
-        mean, length / batch; first, worst: the loss before and the highest in
-        these steps, on one batch. On a copy, where there is an optimiser to try.
+        just end at the bottom (lr times curvature); mean: that of the mean,
+        length / batch; first, worst: the loss before and the highest in these steps,
+        on one batch. On a copy, and only of an optimiser whose steps are in proportion
+        to the gradient (SGD): those of Adam are as long for the mean.
 
     Args:
         too_long_above: the length from which it is a warning, where the loss is seen
@@ -69,7 +70,7 @@ def sum_reduced_loss(
     evidence: dict[str, int | float] = {"batch": found.batch}
     cause = "it is the mean's times {batch}, and so is its gradient"
     long = False
-    if step is not None and step.curvature:
+    if step is not None and step.curvature and in_proportion(survey):
         length, so_far = step.curvature, learnt(survey)
         evidence |= {"length": length, "mean": length / found.batch}
         long = length > too_long_above >= length / found.batch
