@@ -103,6 +103,7 @@ def test_the_guide_counts_the_rules_that_can_judge(tmp_path):
 
 
 def test_the_sets_are_as_large_as_told():
+    assert f" {len(RULES)} rules " in (ROOT / "README.md").read_text(encoding="utf-8")
     cases = json.loads((ROOT / "benchmarks" / "fault_cases.json").read_text())["cases"]
     roles = Counter(case["role"] for case in cases)
     text = " ".join((DOCS / "faults.md").read_text(encoding="utf-8").split())
@@ -124,6 +125,16 @@ def test_the_guide_takes_15_lines():
 def test_links_lead_to_files(page):
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_headings(page):
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    for link, place in links:
+        text = (page.parent / link if link else page).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        words = (re.sub(r"[^\w -]", "", heading).lower() for heading in headings)
+        assert place in {word.replace(" ", "-") for word in words}, (link, place)
 
 
 def test_every_public_name_of_design_is_in_the_reference():
