@@ -4,6 +4,7 @@ Each is by hand where the parameter is frozen, shared, or no parameter of its ow
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float
 from plumbob.slopes import AT_ZERO, slope
 from plumbob.types import Remedy, Safety, Site, Survey
 
+DUST = 1e-6  # of the mean: a deviation that float32 makes of a constant
 PASSED_BY = (
     "By hand: the model uses the layer's parameters outside the layer's own call."
 )
@@ -150,6 +152,23 @@ def centre(survey: Survey, site: Site, advice: str, *, keep: bool) -> Remedy:
             "keep": keep,
         },
     )
+
+
+def standardise(survey: Survey, site: Site, advice: str) -> Remedy:
+    """Return the remedy that lets a map see x with mean 0 and deviation 1.
+
+    What never varied is taken to vary as the median feature does.
+    """
+    remedy = centre(survey, site, advice, keep=False)
+    x = survey.readings[site.name].x
+    if remedy.act is None or x is None or not np.isfinite(x.sd).all():
+        return Remedy(advice=remedy.advice)
+    varies = x.sd > DUST * np.abs(x.mean)
+    if not varies.any():
+        return Remedy(advice=advice)
+    scale = np.where(varies, x.sd, np.median(x.sd[varies]))
+    arguments = {**remedy.arguments, "scale": tuple(map(float, scale))}
+    return replace(remedy, arguments=arguments)
 
 
 def draw_chain(survey: Survey, chain: Sequence[Site], advice: str) -> Remedy:

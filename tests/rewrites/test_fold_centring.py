@@ -55,6 +55,21 @@ def test_means_add_up():
     assert len(twice._forward_pre_hooks) == 1
 
 
+def test_a_scale_divides_what_is_left_and_scales_multiply():
+    layer = nn.Linear(3, 2)
+    w, b = layer.weight.detach().clone(), layer.bias.detach().clone()
+    first = {"mean": [1.0, 2.0, 3.0], "scale": [2.0, 4.0, 8.0]}
+    fold_centring(layer, site="", **first, keep=False)
+    x = (X - torch.tensor(first["mean"])) / torch.tensor(first["scale"])
+    torch.testing.assert_close(layer(X), linear(x, w, b))
+    fold_centring(layer, site="", mean=[0.5] * 3, keep=True)  # b takes W mean
+    torch.testing.assert_close(layer(X), linear(x, w, b))
+    fold_centring(layer, site="", mean=[-0.5] * 3, scale=[3.0] * 3, keep=False)
+    torch.testing.assert_close(layer.input_scale, torch.tensor([6.0, 12.0, 24.0]))
+    torch.testing.assert_close(layer.input_mean, torch.tensor(first["mean"]))
+    assert len(layer._forward_pre_hooks) == 1
+
+
 def test_a_new_model_is_prepared_with_zeros():
     trained, new = nn.Linear(3, 2), nn.Linear(3, 2)
     fold_centring(trained, site="", mean=[4.0] * 3)
@@ -138,6 +153,9 @@ def wrapped():
         (nn.LSTM(3, 2, bias=False), {"site": ""}, "bias=False"),
         (nn.MultiheadAttention(3, 1), {"site": "out_proj"}, "MultiheadAttention"),
         (Own(), {"site": ""}, "input_mean"),
+        (nn.Linear(3, 2), {"site": "", "scale": [2.0] * 3}, "keep=False"),
+        (nn.Linear(3, 2), {"site": "", "scale": [0.0] * 3, "keep": False}, "above 0"),
+        (nn.Linear(3, 2), {"site": "", "scale": [2.0], "keep": False}, "expected 3"),
         (nn.LazyLinear(2), {"site": ""}, "Uninitialized"),
         (nn.Linear(3, 2, device="meta"), {"site": ""}, "meta device"),
         (spectral_norm(nn.Linear(3, 2)), {"site": ""}, "computed from"),

@@ -8,6 +8,8 @@ from netting import mlp, seeded
 from plumbob.rule import findings
 from plumbob.rules.input_scale import input_scale as rule
 from plumbob.survey.measure import measure
+from plumbob.types import Safety
+from plumbob.verbs.apply import apply
 
 
 def found(model, x, y, loss=mse_loss, **given):
@@ -135,3 +137,79 @@ def test_scores_that_are_compared_by_their_softmax_may_have_any_size():
 
     assert not found(model, x, taught, loss)
     assert found(model, x, taught)
+
+
+def standardised(model, x, y, loss=mse_loss):
+    """Follow the remedy; return the mended model, and what is found then."""
+    (finding,) = found(model, x, y, loss)
+    assert finding.remedy.safety is Safety.CHANGES_TRAINING
+    mended = apply(finding, model)
+    return mended, found(mended, x, y, loss)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1000.0])
+def test_its_remedy_standardises_what_the_first_map_reads(scale):
+    x, y = data()
+    x = x * scale + 3 * scale
+    x[:, 2] = 7.0  # never varies
+    mended, left = standardised(mlp(8, 16, 1), x, y)
+    assert not left
+    sd = x.std(0, correction=0)
+    sd[2] = sd[[0, 1, *range(3, 8)]].median()
+    torch.testing.assert_close(mended[0].input_mean, x.mean(0))
+    torch.testing.assert_close(mended[0].input_scale, sd, rtol=1e-4, atol=0)
+    fresh = mlp(8, 16, 1)
+    torch.testing.assert_close(
+        mended(x), fresh((x - x.mean(0)) / mended[0].input_scale), rtol=1e-4, atol=1e-4
+    )
+    assert all(map(torch.equal, mended.parameters(), fresh.parameters()))
+
+
+def test_features_of_units_of_their_own_become_alike():
+    x, y = data()
+    x = x / 100
+    x[:, 3] *= 2000
+    mended, left = standardised(mlp(8, 16, 1), x, y)
+    assert not left
+    seen = (x - mended[0].input_mean) / mended[0].input_scale
+    torch.testing.assert_close(seen.std(0, correction=0), torch.ones(8))
+
+
+def test_the_channels_of_a_convolution_are_standardised():
+    x = 500 * torch.rand(32, 3, 8, 8, generator=seeded()) * torch.ones(3, 1, 1)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+    model.append(nn.Linear(4 * 36, 3))
+    mended, left = standardised(model, x, torch.arange(32) % 3, cross_entropy)
+    assert not left
+    assert mended[0].input_scale.shape == (3,)
+    torch.testing.assert_close(
+        mended[0].input_scale, x.std((0, 2, 3), correction=0), rtol=0.1, atol=0
+    )
+
+
+def test_inputs_that_the_model_scales_itself_are_well():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(8, 16, 1)
+
+        def forward(self, x):
+            return self.net(x / 1e4)
+
+    x, y = data()
+    assert not found(Scaled(), 1e4 * x, y)
+
+
+def test_by_hand_where_several_maps_read_the_input():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.head = nn.Linear(16, 1)
+
+        def forward(self, x):
+            return self.head(torch.cat([self.one(x), self.two(x)], 1).relu())
+
+    x, y = data()
+    (finding,) = found(Two(), 1e4 * x, y)
+    assert (finding.remedy.act, finding.remedy.safety) == (None, Safety.MANUAL)

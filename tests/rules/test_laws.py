@@ -45,7 +45,6 @@ BY_HAND = {
     "PB505": "the term stands in the code of the loss; what strength is right is open",
     "PB506": "the hook is the user's code",
     "PB507": "a precision is chosen for the whole training, not for one layer",
-    "PB603": "inputs and targets are scaled where the data are made",
     "PB604": "what a target should have been is not known",
     "PB605": "the loss is not the model's",
     "PB608": "where the wiring is broken is for the user to find",

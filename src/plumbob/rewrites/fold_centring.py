@@ -20,12 +20,14 @@ from plumbob.survey.writable import plain, writable
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
-MEAN = "input_mean"
+MEAN, SCALE = "input_mean", "input_scale"
 
 
 @dataclass(frozen=True, slots=True)
 class Centre:
     """Pads a layer's input with zeros and subtracts the layer's `input_mean`.
+
+    What is left is divided by its `input_scale`, where it has one.
 
     `pad` is as `torch.nn.functional.pad` takes it; `trailing` the number of axes of x
     after the features.
@@ -38,16 +40,20 @@ class Centre:
         self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the layer's forward with x centred."""
-        mean = layer.get_buffer(MEAN).view(-1, *[1] * self.trailing)
-        if args:
-            return (self._of(args[0], mean), *args[1:]), kwargs
-        name = "x" if "x" in kwargs else "input"
-        return args, {**kwargs, name: self._of(kwargs[name], mean)}
-
-    def _of(self, x: Any, mean: Tensor) -> Any:
+        name = None if args else "x" if "x" in kwargs else "input"
+        x = kwargs[name] if name else args[0]
         if isinstance(x, nn.utils.rnn.PackedSequence):
-            return x._replace(data=x.data - mean)
-        return functional.pad(x, self.pad) - mean if self.pad else x - mean
+            x = x._replace(data=self._of(x.data, layer))
+        else:
+            x = self._of(functional.pad(x, self.pad) if self.pad else x, layer)
+        return (args, {**kwargs, name: x}) if name else ((x, *args[1:]), kwargs)
+
+    def _of(self, x: Tensor, layer: nn.Module) -> Tensor:
+        axes = [1] * self.trailing
+        x = x - layer.get_buffer(MEAN).view(-1, *axes)
+        return (
+            x / layer.get_buffer(SCALE).view(-1, *axes) if hasattr(layer, SCALE) else x
+        )
 
 
 def fold_centring(
@@ -56,14 +62,16 @@ def fold_centring(
     *,
     site: str,
     mean: Sequence[float],
+    scale: Sequence[float] | None = None,
     keep: bool = True,
 ) -> None:
     """Let a layer compute W (x - mean) + b' in place of W x + b, in place.
 
     The layer keeps its class and the names of its parameters. The mean becomes its
-    buffer `input_mean`, in the state dict; a state dict fits a model that the same was
-    done to. A mean of zeros prepares a new model to load one. Done again, the means
-    and biases add up, so a mean of zeros changes nothing.
+    buffer `input_mean`, in the state dict, and a scale its `input_scale`; a state dict
+    fits a model that the same was done to. A mean of zeros prepares a new model to load
+    one. Done again, the means and biases add up, so a mean of zeros changes nothing;
+    scales multiply.
 
     Why:
         With x centred, the gradients of W and b do not disturb each other: the largest
@@ -90,6 +98,8 @@ def fold_centring(
             `lstm.weight_ih_l0`).
         mean: one number per input feature, or per input channel of a convolution, of
             x as the layer's weights see it now.
+        scale: numbers above 0, of as many, by which x - mean is divided: only with
+            `keep=False`, as no bias takes a scale back.
         keep: keep the function: b' = b + W mean. A layer without a bias gets one. If
             False, b stays and the function changes, for a network before training: it
             starts as if the data had been centred, and zeros that a convolution
@@ -117,15 +127,20 @@ def fold_centring(
     hook = _hook(layer, keep=keep, site=site)
     known = layer._buffers.get(MEAN)  # pyright: ignore[reportPrivateUsage]
     features = _features(layer, weights[0])
-    shift = torch.tensor(mean, dtype=torch.float64)
-    if shift.shape != (features,) or not bool(shift.isfinite().all()):
-        raise InputError(
-            f"expected {features} finite numbers as the mean of the input of {site}, "
-            f"got {list(shift.shape)}; give one per input feature or channel"
-        )
+    shift = _numbers(mean, features, site)
     old = torch.zeros_like(shift) if known is None else known.cpu().double()
-    new = (old + shift).to(weights[0])
-    moved = new.cpu().double() - old
+    scales = layer._buffers.get(SCALE)  # pyright: ignore[reportPrivateUsage]
+    per = torch.ones_like(shift) if scales is None else scales.cpu().double()
+    new = (old + per * shift).to(weights[0])
+    moved = (new.cpu().double() - old) / per
+    divisor = None
+    if scale is not None:
+        divisor = (per * _numbers(scale, features, site)).to(weights[0])
+        if keep or not bool((divisor > 0).all() and divisor.isfinite().all()):
+            raise InputError(
+                f"expected scales above 0 for the input of {site}, and keep=False, got "
+                f"a lowest of {min(scale):g} and keep={keep}; leave out scale="
+            )
     biases: dict[str, Tensor] = {}
     if keep and bool(moved.any()):
         for (_, name), weight in zip(maps, weights, strict=True):
@@ -151,6 +166,10 @@ def fold_centring(
             layer.register_forward_pre_hook(hook, with_kwargs=True)
             if hook.pad:
                 layer.padding = (0,) * hook.trailing  # pyright: ignore[reportArgumentType]
+        if divisor is not None and scales is not None:
+            scales.copy_(divisor)
+        elif divisor is not None:
+            layer.register_buffer(SCALE, divisor)
         for name, value in biases.items():
             if getattr(layer, name, None) is not None:
                 layer.get_parameter(name).copy_(value)
@@ -160,6 +179,21 @@ def fold_centring(
                 layer.register_parameter(name, bias)
                 if optimizer is not None:
                     _hand_over(optimizer, weight, bias, f"{path}.{name}")
+
+
+def _numbers(values: Sequence[float], features: int, site: str) -> Float[Tensor, " in"]:
+    """Return one number per feature.
+
+    Raises:
+        InputError: there are more or fewer, or they are not finite.
+    """
+    given = torch.tensor(values, dtype=torch.float64)
+    if given.shape != (features,) or not bool(given.isfinite().all()):
+        raise InputError(
+            f"expected {features} finite numbers as the mean of the input of {site}, "
+            f"got {list(given.shape)}; give one per input feature or channel"
+        )
+    return given
 
 
 def _hand_over(
@@ -245,9 +279,10 @@ def _hook(layer: nn.Module, *, keep: bool, site: str) -> Centre:
     """
     hooks = layer._forward_pre_hooks.values()  # pyright: ignore[reportPrivateUsage]
     known = [hook for hook in hooks if isinstance(hook, Centre)]
-    if not known and hasattr(layer, MEAN):
+    own = [name for name in (MEAN, SCALE) if hasattr(layer, name)]
+    if own and not known:
         raise InputError(
-            f"expected a layer without an attribute '{MEAN}', got {site}, which has "
+            f"expected a layer without an attribute '{own[0]}', got {site}, which has "
             "one of its own; rename it"
         )
     pad: tuple[int, ...] = ()

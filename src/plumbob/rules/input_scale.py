@@ -1,13 +1,17 @@
 """PB603: inputs or targets are far too large, too small or too unequal."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
+from plumbob.remedies import standardise
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Numbers, Remedy, Severity, Site, Survey
+from plumbob.types import Finding, Moments, Needs, Remedy, Severity, Site, Survey
 
+INPUTS = "Standardise the inputs by the training data's mean and deviation."
 MAPS = frozenset(("linear", "conv", "conv-transpose"))
 
 
@@ -58,10 +62,12 @@ def input_scale(
         has learnt in spite of it.
 
     Evidence:
-        size: root mean square of the inputs; output: standard deviation of the
-        output's net input; target: that of the targets, 1 for classes; louder =
-        output / target. length: the root of the features' summed variance. unequal:
-        the largest standard deviation of a feature (`feature`) over the median one.
+        All of inputs is of what the first map reads, per feature or channel. size: root
+        mean square; output: standard deviation of the outputs as the loss reads them,
+        of their net input where the targets are classes; target: that of the targets,
+        1 for classes; louder = output / target. length: the root of the
+        features' summed variance. unequal: the largest standard deviation of a feature
+        (`feature`) over the median one.
         learnt: the share of what there is to learn that is learnt, where known.
 
     Args:
@@ -85,7 +91,11 @@ def input_scale(
 
     Remedy:
         Standardise inputs, and targets of a regression, by the mean and standard
-        deviation of the training data; undo it behind the output.
+        deviation of the training data. `plumbob.apply` lets the layer that reads the
+        inputs do so itself, by buffers `input_mean` and `input_scale` of what was
+        measured (a feature that never varied is scaled as the median one); by hand
+        where several maps read them. Targets are scaled by hand; undo it behind the
+        output.
 
     Allow when:
         The weights were made for this scale, or the learning rate was.
@@ -107,12 +117,13 @@ def input_scale(
     known = {} if learnt is None else {"learnt": learnt}
     given = survey.inputs.given
     first = [s for s in survey.sites if s.kind in MAPS and s.reads_input]
-    x = given[0] if len(given) == 1 and first and _usable(given[0]) else None
+    x = _read(survey, first[0]) if first and len(given) == 1 else None
     seen = _seen(survey)
     if x is not None and not any(site.norm for site in first):
-        size = float(np.hypot(x.mean, x.sd))
+        size = float(np.sqrt((x.var + x.mean**2).mean()))
         if seen and size >= louder_above and seen.louder >= louder_above:
             yield _finding(
+                survey,
                 first[0],
                 "outputs are {louder:.0f} times as large as the targets ask for, as "
                 "the inputs are of size {size}",
@@ -121,11 +132,16 @@ def input_scale(
             )
             return
         if not any(site.kind == "norm" for site in survey.sites):
-            yield from _small_or_unequal(first[0], x, length_below, unequal_above)
+            places = prod(given[0].shape) // len(x.mean)
+            sd = np.repeat(x.sd, max(places, 1))
+            yield from _small_or_unequal(
+                survey, first[0], sd, length_below, unequal_above
+            )
     if seen is None or not seen.real:
         return
-    if seen.target >= targets_above * max(seen.output, 1.0):
+    if seen.bare and seen.target >= targets_above * max(seen.output, 1.0):
         yield _finding(
+            survey,
             None,
             "the targets have a standard deviation of {target}, the outputs of "
             "{output}",
@@ -135,6 +151,7 @@ def input_scale(
         )
     elif seen.target <= 1 / louder_above and seen.louder >= louder_above:
         yield _finding(
+            survey,
             None,
             "the outputs vary {louder:.0f} times as much as the targets, whose "
             "standard deviation is {target}",
@@ -145,11 +162,16 @@ def input_scale(
 
 
 class _Seen(NamedTuple):
-    """How large the outputs are, and the targets."""
+    """How large the outputs are, and the targets.
+
+    `bare`: the outputs are seen to be the last map's own, so that a step of its
+    weights is one of theirs. A model may put them in the targets' units itself.
+    """
 
     output: float
     target: float
     real: bool
+    bare: bool
 
     @property
     def louder(self) -> float:
@@ -171,55 +193,77 @@ def _seen(survey: Survey) -> _Seen | None:
     if targets.numbers.nonfinite or reading.z.nonfinite.any():
         return None
     linked = any(act.ends for act in survey.inputs.acts)
-    wants = survey.loss.wants if survey.loss else None  # scores may differ in size
+    loss = survey.loss
+    wants = loss.wants if loss else None  # scores may differ in size
     real = targets.kind == "real" and not linked and wants in {None, "numbers"}
-    real &= survey.loss is None or not survey.loss.shift_free
-    target = targets.numbers.sd if real else 1.0
-    output = float(np.sqrt(reading.z.var.mean()))
-    return _Seen(output, target, real) if target > 0 else None
+    real &= loss is None or not loss.shift_free
+    if not real:
+        return _Seen(float(np.sqrt(reading.z.var.mean())), 1.0, real, bare=False)
+    if loss is None or targets.numbers.sd <= 0:
+        return None
+    bare = loss.link == "identity" and (loss.low, loss.high) != (0.0, 0.0)
+    return _Seen(loss.sd, targets.numbers.sd, real, bare)
 
 
 def _small_or_unequal(
-    site: Site, x: Numbers, length_below: float, unequal_above: float
+    survey: Survey,
+    site: Site,
+    sd: Float[Any, " features"],
+    length_below: float,
+    unequal_above: float,
 ) -> Iterator[Finding]:
-    assert x.feature_sd is not None
-    length = float(np.sqrt((x.feature_sd**2).sum()))
+    length = float(np.sqrt((sd**2).sum()))
     if 0 < length <= length_below:
         yield _finding(
+            survey,
             site,
             "the inputs vary by {length} in all: hardly anything reaches the first map",
             "the inputs are too small for the initial weights and the steps",
             {"length": length},
         )
-    varied = x.feature_sd[x.feature_sd > 0]
+    varied = sd[sd > 0]
     unequal = float(varied.max() / np.median(varied)) if len(varied) > 1 else 1.0
     if unequal >= unequal_above:
         yield _finding(
+            survey,
             site,
             "feature {feature} varies {unequal:,.0f} times as much as the median one",
             "the features have units of their own",
-            {"unequal": unequal, "feature": int(x.feature_sd.argmax())},
+            {"unequal": unequal, "feature": int(sd.argmax())},
         )
 
 
-def _usable(x: Numbers) -> bool:
-    return not x.nonfinite and x.feature_sd is not None and x.samples > 1
+def _read(survey: Survey, site: Site) -> Moments | None:
+    """Return what the map reads, which the model may have scaled before."""
+    reading = survey.readings.get(site.name)
+    x = reading.x if reading else None
+    if reading is None or x is None or reading.samples < 2 or x.nonfinite.any():
+        return None
+    return x
 
 
 def _finding(
+    survey: Survey,
     site: Site | None,
     message: str,
     cause: str,
     evidence: dict[str, int | float],
-    advice: str = "Standardise the inputs by the training data's mean and deviation.",
+    advice: str = INPUTS,
 ) -> Finding:
     return Finding(
         site=site.name if site else None,
         message=message,
         cause=cause,
         evidence=evidence,
-        remedy=Remedy(advice=advice),
+        remedy=_remedy(survey, site, advice),
     )
+
+
+def _remedy(survey: Survey, site: Site | None, advice: str) -> Remedy:
+    reads = [s for s in survey.sites if s.reads_input]
+    if site is None or len(reads) > 1:
+        return Remedy(advice=advice)
+    return standardise(survey, site, advice)
 
 
 def _learnt(survey: Survey) -> float | None:

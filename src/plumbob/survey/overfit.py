@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from math import isclose, isfinite
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ from plumbob.types import Output, Overfit, Try
 STEPS = 300
 SAMPLES = 32
 FEWEST = 8  # of which the best constant output can be told
-LEARNT = 0.5  # of the way from the best constant output's loss to the floor
+LEARNT = 0.25  # of the way from the best constant output's loss to the floor
+SLIGHT = 1e-3
 FALLEN = 0.1  # of the loss, where that way is not known
 RATES = (1e-3, 1e-2, 1e-4)  # of Adam; the likeliest first
 
@@ -56,10 +57,14 @@ def overfit_facts(
         bounds = {}
         goal = first - FALLEN * abs(first)
         if output is not None and output.floor is not None:
-            per = 1 if isclose(first, output.loss, rel_tol=0.01) else few.samples
+            # a mean, or a sum; in float64 a clamped loss may be another
+            per = min((1, few.samples), key=lambda n: abs(n * output.loss - first))
             constant, floor = per * output.constant, per * output.floor
-            goal = constant - LEARNT * (constant - floor)
-            bounds = {"constant": constant, "floor": floor}
+            if constant - floor > SLIGHT * abs(constant):
+                goal = constant - LEARNT * (constant - floor)
+                bounds = {"constant": constant, "floor": floor}
+            else:
+                why = "the best constant output is as good as any other"
         found = Overfit(samples=few.samples, first=first, goal=goal, tries=(), **bounds)
         return replace(found, tries=tuple(_tries(scene, few, goal, tell))), why
 
@@ -108,8 +113,15 @@ def _tries(
             name = " + ".join(type(one).__name__ for one in trainee.optimizers)
             groups = [g for one in trainee.optimizers for g in one.param_groups]
             lr = max(float(g["lr"]) for g in groups)
-            found = Try(optimizer=name, own=rate is None, lr=lr, steps=0, low=0.0)
-            found = _run(trainee, found, goal, tell)
+            steps, half, low = _run(trainee, name, goal, tell)
+            found = Try(
+                optimizer=name,
+                own=rate is None,
+                lr=lr,
+                steps=steps,
+                half=half,
+                low=low,
+            )
         yield found
         if found.low <= goal:
             return
@@ -136,17 +148,21 @@ def _trainee(scene: Scene, few: Batch, rate: float | None) -> Trainee:
     return trainee
 
 
-def _run(trainee: Trainee, start: Try, goal: float, tell: Callable[[str], None]) -> Try:
-    """Take steps until the goal is reached, or the loss is not finite."""
-    low = float("inf")
+def _run(
+    trainee: Trainee, name: str, goal: float, tell: Callable[[str], None]
+) -> tuple[int, float, float]:
+    """Step to the goal; return steps, the lowest loss of half of them, and of all."""
+    half = low = float("inf")
     steps = 0
     for steps in range(STEPS + 1):
         value, gradients = trainee.gradients()
         low = min(low, value) if isfinite(value) else low
+        if steps <= STEPS // 2:
+            half = low
         if steps % 10 == 0:
-            of = f"{start.optimizer}, step {steps} of {STEPS}"
+            of = f"{name}, step {steps} of {STEPS}"
             tell(f"learning a few samples by heart: {of}, loss {value:.3g}")
         if low <= goal or not isfinite(value) or steps == STEPS:
             break
         trainee.step(gradients)
-    return replace(start, steps=steps, low=low)
+    return steps, half, low

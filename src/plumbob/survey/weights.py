@@ -17,14 +17,14 @@ from plumbob.types import Census, Rows, Site
 
 MAPS = {"linear", "conv", "conv-transpose", "recurrent", "embedding"}
 
-STATISTICS = {"running_mean", "running_var", "input_mean"}
+STATISTICS = {"running_mean", "running_var", "input_mean", "input_scale"}
 
 
 class Weights:
     """Raw bits of what can be weighed; `unseen` says why not.
 
-    Every parameter, the running mean and variance of norms, and the means that
-    `fold_centring` takes out of x; of some modules' own where these are named.
+    Every parameter, the running mean and variance of norms, and the means and scales
+    that `fold_centring` takes out of x; of some modules' own where these are named.
     """
 
     def __init__(

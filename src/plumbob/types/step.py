@@ -41,7 +41,8 @@ class Pull:
 class Try:
     """What so many `steps` of one optimiser made of the loss of a few samples.
 
-    `own`: the user's. `low` is the lowest loss met. It stops where the goal is
+    `own`: the user's. `low` is the lowest loss met, `half` that of the first half of
+    the steps that there are to be. It stops where the goal is
     reached, or where the loss is not finite.
     """
 
@@ -49,6 +50,7 @@ class Try:
     own: bool
     lr: float
     steps: int
+    half: float
     low: float
 
 
@@ -58,9 +60,9 @@ class Overfit:
 
     `first` is the loss before, `constant` and `floor` those of the best constant output
     and of the best output for each sample by itself, None where they are not known.
-    `goal` is the loss that counts as learnt: half-way from `constant` to `floor`, or a
-    tenth below `first` where they are not known. The last try is the only one that may
-    have reached it.
+    `goal` is the loss that counts as learnt: a quarter of the way from `constant` to
+    `floor`, or a tenth below `first` where they are not known. The last try is the only
+    one that may have reached it.
     """
 
     samples: int
