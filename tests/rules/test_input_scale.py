@@ -200,6 +200,77 @@ def test_inputs_that_the_model_scales_itself_are_well():
     assert not found(Scaled(), 1e4 * x, y)
 
 
+class Between(nn.Module):
+    """A net between what the model makes of its inputs and of the net's outputs."""
+
+    def __init__(self, before, behind, units=1):
+        super().__init__()
+        self.net, self.before, self.behind = mlp(8, 16, units), before, behind
+
+    def forward(self, x):
+        return self.behind(self.net(self.before(x)))
+
+
+def same(x):
+    return x
+
+
+UNITS = torch.logspace(-3, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "before"),
+    [
+        (lambda x: UNITS * x, lambda x: x / UNITS),
+        (lambda x: x / 1000, lambda x: x * 1000),
+        (lambda x: (5 + 3 * x).exp(), torch.log1p),
+        (lambda x: 1e4 * x + 3e4, lambda x: (x - 3e4) / 1e4),
+    ],
+)
+def test_only_what_the_first_map_reads_is_judged(given, before):
+    x, y = data()
+    assert found(Between(same, same), given(x), y)
+    assert not found(Between(before, same), given(x), y)
+
+
+@pytest.mark.parametrize(("scale", "mean"), [(5e3, 2e4), (5e3, 0), (1e-3, 0.5)])
+@pytest.mark.parametrize("size", [1, 0])
+def test_a_model_may_put_its_outputs_in_the_targets_units(scale, mean, size):
+    x, y = data()
+    y = y * scale + mean
+    plain = Between(same, same)
+    assert found(plain, x, y)
+    model = Between(same, lambda z: z * scale + mean)
+    model.net[2].weight.data *= size  # a zero head has not shown what is made of it
+    model.net[2].bias.data.zero_()
+    assert not found(model, x, y)
+
+
+def test_a_series_scaled_by_its_own_deviation_and_back():
+    class Reversible(nn.Module):
+        def __init__(self, *, back):
+            super().__init__()
+            self.net, self.back = mlp(8, 16, 1), back
+
+        def forward(self, x):
+            mean, sd = x.mean(1, keepdim=True), x.std(1, keepdim=True)
+            y = self.net((x - mean) / sd)
+            return y * sd + mean if self.back else y
+
+    x, _ = data()
+    x = 300 * x + 1e5 * torch.rand(128, 1, generator=seeded(2))
+    x, y = x[:, :8], x[:, -1:] + 300 * torch.randn(128, 1, generator=seeded(3))
+    assert found(Reversible(back=False), x, y)
+    assert not found(Reversible(back=True), x, y)
+
+
+def test_scores_are_judged_as_the_loss_reads_them():
+    x = 300 * data()[0]
+    y = torch.arange(128) % 4
+    assert found(Between(same, same, 4), x, y, cross_entropy)
+    assert not found(Between(same, lambda z: z / 300, 4), x, y, cross_entropy)
+
+
 def test_by_hand_where_several_maps_read_the_input():
     class Two(nn.Module):
         def __init__(self):

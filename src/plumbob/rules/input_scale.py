@@ -64,7 +64,7 @@ def input_scale(
     Evidence:
         All of inputs is of what the first map reads, per feature or channel. size: root
         mean square; output: standard deviation of the outputs as the loss reads them,
-        of their net input where the targets are classes; target: that of the targets,
+        of their net input where these are probabilities; target: that of the targets,
         1 for classes; louder = output / target. length: the root of the
         features' summed variance. unequal: the largest standard deviation of a feature
         (`feature`) over the median one.
@@ -198,7 +198,10 @@ def _seen(survey: Survey) -> _Seen | None:
     real = targets.kind == "real" and not linked and wants in {None, "numbers"}
     real &= loss is None or not loss.shift_free
     if not real:
-        return _Seen(float(np.sqrt(reading.z.var.mean())), 1.0, real, bare=False)
+        z = float(np.sqrt(reading.z.var.mean()))
+        if loss and loss.wants == "scores" and loss.link is None:  # a temperature
+            z = loss.sd
+        return _Seen(z, 1.0, real, bare=False)
     if loss is None or targets.numbers.sd <= 0:
         return None
     bare = loss.link == "identity" and (loss.low, loss.high) != (0.0, 0.0)

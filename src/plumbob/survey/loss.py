@@ -90,6 +90,7 @@ def behaviour(
         site=site,
         low=low,
         high=high,
+        sd=float(finite.double().std(correction=0)) if len(finite) else 0.0,
         outside=float(outside.double().mean()) if len(finite) else 0.0,
         off=float((sums.sum(1) - 1).abs().nan_to_num(math.inf).max()),
         flat=flat,

@@ -27,12 +27,13 @@ class Loss:
     of a sample are divided by their sum.
 
     `link` is the function, known by its values, that made the outputs of the net
-    input z of `site`, None where none fits. `low` and `high` are the outputs' extremes,
-    `outside` the share of them not in 0 to 1, `off` how far the sum over a sample's
-    units is from one at most (of their exponentials, where the loss wants
-    log-probabilities). `flat` is the share of samples on the wrong side without any
-    slope, `broken` that of those whose slope is not finite. `gain` is the slope of the
-    loss in z as a share of cross-entropy's, of outputs that are probabilities.
+    input z of `site`, None where none fits. `low`, `high` and `sd` are the outputs'
+    extremes and standard deviation, `outside` the share of them not in 0 to 1, `off`
+    how far the sum over a sample's units is from one at most (of their exponentials,
+    where the loss wants log-probabilities). `flat` is the share of samples on the wrong
+    side without any slope, `broken` that of those whose slope is not finite. `gain` is
+    the slope of the loss in z as a share of cross-entropy's, of outputs that are
+    probabilities.
 
     `zero`: the loss of outputs that are all 0; `ones`: all 1; `exact`: of those that
     equal the targets; `constant`: that equal the mean target; `best`: the lowest of
@@ -57,6 +58,7 @@ class Loss:
     site: str | None = None
     low: float = 0.0
     high: float = 0.0
+    sd: float = 0.0
     outside: float = 0.0
     off: float = 0.0
     flat: float = 0.0
