@@ -104,6 +104,21 @@ def test_a_rule_that_needs_what_its_case_lacks():
         check_rule(needy, **CASES)
 
 
+def test_measuring_leaves_the_optimizer_as_it_was():
+    """Here a loss that writes to it, as no part of the check may."""
+    case = non_finite_weight(leans=False)
+    optimizer = torch.optim.SGD(case["model"].parameters(), lr=0.1)
+
+    def loss(output, targets):
+        optimizer.param_groups[0]["lr"] *= 0.5
+        return output.square().mean()
+
+    x = torch.randn(4, case["model"][0].in_features)
+    plumb = case | {"data": (x, x), "loss": loss, "optimizer": optimizer}
+    with pytest.raises(AssertionError, match="changed the model or the optimiser"):
+        check_rule(GOOD, leans=CASES["leans"], plumb=plumb)
+
+
 def test_cards():
     @rule("xy1", "Not Good", Needs.WEIGHTS, Severity.INFO, since="0")
     def bare(survey: Survey, *, above: float = 1.0) -> Iterator[Finding]:

@@ -19,7 +19,6 @@ from functools import partial
 from string import Formatter
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -33,6 +32,7 @@ from plumbob.survey.batches import Batch, batches
 from plumbob.survey.graph import export, tensors
 from plumbob.survey.guard import untouched
 from plumbob.survey.measure import measure
+from plumbob.survey.seen import seen
 from plumbob.types import Finding, Needs, Rule, Safety, Survey
 from plumbob.verbs.apply import apply
 
@@ -60,8 +60,8 @@ def check_rule(
     Its card is complete; it fires on a net that leans and is silent on its healthy
     twin; it is pure; each number that it tells is evidence; a remedy that can be
     followed takes the finding away, and keeps the function where it says so; and
-    measuring and mending a copy left models,
-    gradients, modes, hooks and random states as they were.
+    measuring and mending a copy left models, gradients, modes, hooks, optimisers and
+    random states as they were.
 
     Args:
         rule: the rule.
@@ -152,7 +152,7 @@ def check_rewrite(
     parts = sections(inspect.getdoc(act))
     absent = [part for part in REWRITE_SECTIONS if not parts.get(part)]
     _hold(not absent, f"the docstring of {name} has no section {absent}")
-    before = _state(model)
+    before = seen(model)
     proof = certify(model, partial(act, **arguments), data, claim=claim)
     _hold(proof.holds and proof.precise, f"{name} changes the function: {proof}")
     batch = next(batches(model, data, limit=1))
@@ -184,7 +184,7 @@ def check_rewrite(
         spoil(spoiled, str(writes))
         _refuses(act, name, what, spoiled, arguments)
     _never_half(act, name, model, arguments)
-    _hold(_state(model) == before, f"{name} on a copy changed the model itself")
+    _hold(seen(model) == before, f"{name} on a copy changed the model itself")
     return proof
 
 
@@ -204,9 +204,9 @@ def _outputs(model: nn.Module, batch: Batch) -> list[Tensor]:
 def _second_time(
     act: Callable[..., None], name: str, done: nn.Module, arguments: Mapping[str, Any]
 ) -> None:
-    before = _state(done)
+    before = seen(done)
     act(done, **arguments)
-    _hold(_state(done) == before, f"{name} changes something the second time")
+    _hold(seen(done) == before, f"{name} changes something the second time")
 
 
 def _refuses(
@@ -216,14 +216,14 @@ def _refuses(
     model: nn.Module,
     arguments: Mapping[str, Any],
 ) -> None:
-    before = _state(model)
+    before = seen(model)
     refused = False
     try:
         act(model, **arguments)
     except InputError:
         refused = True
     _hold(refused, f"{name} does not refuse a parameter that is {what}")
-    _hold(_state(model) == before, f"{name} refused, but changed the model")
+    _hold(seen(model) == before, f"{name} refused, but changed the model")
 
 
 class _Sharded(Tensor):
@@ -298,13 +298,13 @@ def _never_half(
 ) -> None:
     for passes in range(1000):
         spoiled = copy.deepcopy(model)
-        before = _state(spoiled)
+        before = seen(spoiled)
         try:
             with _Breaks(passes):
                 act(spoiled, **arguments)
         except _BrokenError:
             _hold(
-                _state(spoiled) == before,
+                seen(spoiled) == before,
                 f"{name} leaves the model half changed when operation {passes} fails",
             )
         else:
@@ -314,9 +314,11 @@ def _never_half(
 
 def _measured(rule: Rule, case: Mapping[str, Any]) -> Survey:
     model = case["model"]
-    before = _state(model)
+    held = case.get("optimizer")
+    before = seen(model, held)
     survey = measure(**case, overfit=Needs.OVERFIT in rule.needs)
-    _hold(_state(model) == before, f"measuring for {rule.code} changed the model")
+    same = seen(model, held) == before
+    _hold(same, f"measuring for {rule.code} changed the model or the optimiser")
     missing = rule.needs & ~survey.known
     _hold(
         not missing,
@@ -333,13 +335,14 @@ def _mends(rule: Rule, finding: Finding, case: Mapping[str, Any]) -> None:
     if manual:
         return
     json.dumps(remedy.arguments, allow_nan=False)
-    before = _state(model)
+    before = seen(model, held)
     if remedy.safety is not Safety.CHANGES_TRAINING:
         act = partial(apply, finding, optimizer=held, in_place=True)
         proof = certify(model, act, case["data"], claim=remedy.safety)
         _hold(proof.holds, f"the remedy of {rule.code} changes the function: {proof}")
     mended = apply(finding, model, optimizer=held)
-    _hold(_state(model) == before, f"mending a copy for {rule.code} changed the model")
+    same = seen(model, held) == before
+    _hold(same, f"mending a copy for {rule.code} changed the model or the optimiser")
     now = dict(zip(("model", "optimizer"), mended, strict=True)) if held else {}
     survey = measure(
         **{**case, "model": mended} | now, overfit=Needs.OVERFIT in rule.needs
@@ -354,32 +357,6 @@ def _mends(rule: Rule, finding: Finding, case: Mapping[str, Any]) -> None:
     except InputError:
         return
     _hold(False, f"the remedy of {rule.code} takes a model that is not its own")
-
-
-def _state(model: nn.Module) -> list[object]:
-    """Return everything of a model and the process that may be seen, to compare.
-
-    But for Python's own random state: beartype, where it is on, draws from it.
-    """
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    tensors += [(f"{name}.grad", p.grad) for name, p in tensors if p.grad is not None]
-    modules = list(model.modules())
-    numbers = np.random.get_state()
-    return [
-        [(name, id(t), t.dtype, t.requires_grad, _bytes(t)) for name, t in tensors],
-        [module.training for module in modules],
-        [
-            [list(hooks) for name, hooks in vars(module).items() if "_hooks" in name]
-            for module in modules
-        ],
-        [part.tobytes() if isinstance(part, np.ndarray) else part for part in numbers],
-        _bytes(torch.get_rng_state()),
-    ]
-
-
-def _bytes(tensor: torch.Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
 def _loose_numbers(rule: Rule, finding: Finding, survey: Survey) -> list[str]:

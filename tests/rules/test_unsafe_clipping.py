@@ -1,10 +1,12 @@
 import pytest
-from torch.nn.utils import clip_grad_norm_
+import torch
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 import plumbob
 from nets_optimizer import unsafe_clipping as case
 from plumbob.rule import findings
 from plumbob.rules.unsafe_clipping import unsafe_clipping
+from plumbob.survey.seen import seen
 from plumbob.types import Gradient, Needs, Optimizer, Severity, Step, Survey
 
 
@@ -14,7 +16,7 @@ from plumbob.types import Gradient, Needs, Optimizer, Severity, Step, Survey
         ("spreads", 0, [Severity.INFO]),
         ("spreads", 3, [Severity.WARNING]),
         ("keeps", 3, []),
-        ("refuses", 3, []),
+        ("asks", 3, []),
         (None, 3, []),
     ],
 )
@@ -29,22 +31,51 @@ def test_severity_follows_the_gradients(clipping, nonfinite, expected):
     assert [f.severity for f in findings(unsafe_clipping, survey)] == expected
 
 
-def test_a_hook_that_raises_is_safe():
+def judged(hook):
     plumb = case(leans=False)
-
-    def hook(optimizer, args, kwargs):
-        held = [p for group in optimizer.param_groups for p in group["params"]]
-        clip_grad_norm_(held, 1.0, error_if_nonfinite=True)
-
+    plumb["optimizer"] = torch.optim.SGD(plumb["model"].parameters(), lr=0.1)
     plumb["optimizer"].register_step_pre_hook(hook)
     report = plumbob.check(**plumb, select="PB506")
-    assert report.survey.step.clipping == "refuses"
-    assert not report.findings
+    assert bool(report.findings) == (report.survey.step.clipping == "spreads")
+    return report.survey.step.clipping
 
 
-def test_other_hooks_are_not_run():
+def of(optimizer):
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def test_a_hook_that_asks_is_safe():
+    def raises(optimizer, args, kwargs):
+        clip_grad_norm_(of(optimizer), 1.0, error_if_nonfinite=True)
+
+    def looks(optimizer, args, kwargs):
+        if not clip_grad_norm_(of(optimizer), 1.0).isfinite():
+            optimizer.zero_grad()
+
+    assert judged(raises) == judged(looks) == "asks"
+
+
+def test_a_hook_that_clips_by_norm_or_by_value_or_not_at_all():
+    assert judged(lambda one, *_: clip_grad_norm_(of(one), 1.0)) == "spreads"
+    assert judged(lambda one, *_: clip_grad_value_(of(one), 1.0)) == "keeps"
+    assert judged(lambda one, *_: one.zero_grad()) is None
+
+
+def test_no_hook_is_run_and_the_optimizer_is_left_as_it_was():
     plumb, ran = case(leans=False), []
-    plumb["optimizer"].register_step_pre_hook(lambda *_: ran.append(1))
-    plumb["optimizer"].register_step_post_hook(lambda *_: ran.append(1))
+    other = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam([*plumb["model"].parameters(), *other.parameters()])
+    plumb["optimizer"] = optimizer
+
+    def clips(optimizer, args, kwargs):
+        norm = clip_grad_norm_(of(optimizer), 1.0)
+        ran.append(float(norm))
+        optimizer.param_groups[0]["lr"] = 0.1 / (1 + float(norm))
+
+    optimizer.register_step_pre_hook(clips)
+    optimizer.register_step_post_hook(lambda *_: ran.append(1))
+    other(torch.ones(3, 2)).sum().backward()
+    before = seen(plumb["model"], optimizer)
     plumbob.check(**plumb, select="PB506")
     assert not ran
+    assert seen(plumb["model"], optimizer) == before

@@ -22,10 +22,11 @@ def unsafe_clipping(survey: Survey) -> Iterator[Finding]:
         NaN makes it NaN, and every parameter is lost in a single step, where without
         clipping only those were that it belongs to. Clipping by value does neither.
 
-        Only hooks of the optimiser can be tried (`register_step_pre_hook`); what a
-        training loop does between backward() and step() is not seen here, and this
-        rule says nothing of it. Of the hooks those are run whose code names a clip_grad
-        function, on gradients of ones with an infinite or NaN one among them.
+        Only hooks of the optimiser can be seen (`register_step_pre_hook`); what a
+        training loop does between backward() and step() cannot, and this rule says
+        nothing of it. A hook is not run, for it may write to what is not ours: its code
+        is read. One that names a clip_grad function of a norm is told, unless a hook
+        also names what asks whether that is finite (error_if_nonfinite, isfinite, ...).
 
     Evidence:
         nonfinite: how many elements of the gradients measured are not finite.

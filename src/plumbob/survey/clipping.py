@@ -1,53 +1,46 @@
 """What the optimiser's hooks that clip gradients make of one that is not finite."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Any
 
-import torch
-from torch import nn
+# What a hook names that asks, in whatever way, whether a norm or gradient is finite.
+ASKS = {"error_if_nonfinite", "isfinite", "isinf", "isnan", "isneginf", "isposinf"}
+ASKS |= {"nan_to_num", "nan_to_num_", "inf", "nan"}
 
 
-def clipping(model: nn.Module, optimizers: Iterable[Any]) -> str | None:
-    """Return "refuses", "spreads" or "keeps"; None where no hook clips.
+def clipping(optimizers: Iterable[Any]) -> str | None:
+    """Return "asks", "spreads" or "keeps"; None where no hook clips.
 
-    Hooks of the user are not run, but for those before a step whose code names one of
-    torch's clip_grad functions: they are given gradients of ones, in which a single
-    element is infinite or NaN. The caller puts the gradients back.
+    The hooks are read, never run, since what they write to is the user's. One that
+    names a clip_grad function of a norm spreads what is not finite over all gradients,
+    but where a hook before a step also names what asks for that; clip_grad_value_
+    keeps it where it is.
     """
-    hooks = [(one, hook) for one in optimizers for hook in _clips(one)]
-    if not hooks:
+    hooks = [_names(code) for one in optimizers for code in _codes(one)]
+    named = set[str]().union(*hooks)
+    clips = {name for name in named if "clip_grad" in name}
+    if not clips:
         return None
-    held = [p for p in model.parameters() if p.requires_grad]
-    for bad in (torch.inf, torch.nan):
-        for p in held:
-            p.grad = torch.ones_like(p)
-        first = next(p.grad for p in held if p.numel() and p.grad is not None)
-        first.view(-1)[0] = bad
-        try:
-            for one, hook in hooks:
-                hook(one, (), {})
-        except Exception:  # it raises at such a gradient, as error_if_nonfinite does
-            return "refuses"
-        grads = [p.grad for p in held if p.grad is not None]
-        whole = sum(int((g.isfinite() & (g != 0)).sum()) for g in grads)
-        if not whole:
-            return "spreads"
-    return "keeps"
+    if named & ASKS:
+        return "asks"
+    return "spreads" if any("norm" in name for name in clips) else "keeps"
 
 
-def _clips(optimizer: Any) -> Iterator[Callable[..., Any]]:
+def _codes(optimizer: Any) -> Iterator[CodeType]:
     for hook in getattr(optimizer, "_optimizer_step_pre_hooks", {}).values():
-        if any("clip_grad" in name for name in _names(getattr(hook, "__code__", None))):
-            yield hook
+        if isinstance(code := getattr(hook, "__code__", None), CodeType):
+            yield code
 
 
-def _names(code: CodeType | None) -> Iterator[str]:
-    """Yield all global names and attributes that a function's code uses."""
-    if code is None:
-        return
-    yield from code.co_names
-    yield from code.co_freevars
+def _names(code: CodeType) -> set[str]:
+    """Return the globals, attributes, keywords and texts that a function's code has."""
+    names = {*code.co_names, *code.co_freevars}
     for part in code.co_consts:
         if isinstance(part, CodeType):
-            yield from _names(part)
+            names |= _names(part)
+        elif isinstance(part, str):
+            names.add(part)
+        elif isinstance(part, tuple):  # the names of keyword arguments
+            names |= {one for one in part if isinstance(one, str)}
+    return names

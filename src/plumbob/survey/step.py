@@ -85,7 +85,7 @@ def _tried(scene: Scene, known: Step) -> Step:
         curvature=curvature,
         share=share,
         warming=any(float(g["lr"]) < float(g.get("initial_lr", 0.0)) for g in groups),
-        clipping=clipping(scene.model, each(scene.optimizer)),
+        clipping=clipping(each(scene.optimizer)),
     )
 
 

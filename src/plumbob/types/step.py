@@ -88,8 +88,9 @@ class Step:
 
     `pulls` are the penalties within the loss by parameter, `data` the norm of each
     parameter's gradient without them. `clipping` is what the optimiser's hooks that
-    clip make of an infinite gradient: "refuses", "spreads" (finite gradients become
-    NaN), "keeps" (the step is as broken as before, no more), None without such a hook.
+    clip make of an infinite gradient, by their code: "spreads" (all gradients become 0
+    or NaN), "keeps" (the step is as broken as before, no more), "asks" (one looks
+    whether it is finite), None without such a hook.
     """
 
     samples: int
