@@ -32,7 +32,7 @@ def severities(facts, *tries):
         (KNOWN, (0.99, 0.91), ["ERROR"]),
         (KNOWN, (1.4,), ["ERROR"]),
         (UNKNOWN, (0.9,), []),
-        (UNKNOWN, (0.998,), []),
+        (UNKNOWN, (0.998,), ["INFO"]),
         (UNKNOWN, (0.9995,), ["WARNING"]),
     ],
 )

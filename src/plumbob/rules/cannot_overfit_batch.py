@@ -54,7 +54,7 @@ def cannot_overfit_batch(
             there, and the optimiser as given gains less than `gained_below` and adds
             less than this in the second half of its steps, it is stuck: a warning. A
             slow one that is under way is told as info. Where no constant is known a
-            fall by less than this is a warning.
+            fall by less than this is a warning, a larger one short of the goal info.
 
     Remedy:
         By hand. Look first whether the outputs differ between samples at all, then
@@ -91,10 +91,8 @@ def cannot_overfit_batch(
     evidence |= {"low": low, "tries": len(tries), "steps": max(t.steps for t in tries)}
     if facts.constant is None:
         fallen = (facts.first - low) / (facts.first - facts.goal)
-        if fallen > fallen_below:
-            return
         evidence["fallen"] = fallen
-        severity = Severity.WARNING
+        severity = Severity.WARNING if fallen < fallen_below else Severity.INFO
         told = "from {first} to {low}"
     else:
         gained = (facts.constant - low) / (facts.constant - facts.goal)

@@ -94,7 +94,10 @@ def input_scale(
         deviation of the training data. `plumbob.apply` lets the layer that reads the
         inputs do so itself, by buffers `input_mean` and `input_scale` of what was
         measured (a feature that never varied is scaled as the median one); by hand
-        where several maps read them. Targets are scaled by hand; undo it behind the
+        where several maps read them. Digits nets (10 epochs, 3 seeds each) whose inputs
+        were 1600 times or a hundredth of pixels, or one feature of which was 10,000
+        times larger, end at 0.26 to 0.88 (Adam) and 0.08 to 0.16 (SGD) without it, with
+        it at 0.94 to 0.97. Targets are scaled by hand; undo it behind the
         output.
 
     Allow when:
