@@ -114,7 +114,9 @@ def _fold(
 
     def root(finding: Finding, path: tuple[int, ...] = ()) -> Finding:
         path = (*path, id(finding))  # a rule may explain itself further down
-        for other in () if finding.own_cause else order:
+        for other in order:
+            if finding.own_cause and site(other) != site(finding):
+                continue
             if (
                 id(other) not in path
                 and finding.code in rules[other.code].explains

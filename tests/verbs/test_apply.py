@@ -176,6 +176,7 @@ def test_after_training_a_report_is_old_but_for_the_optimisers_groups():
     plumbob.apply(report, case["model"], optimizer=optimizer, tell=told.append)
     assert sorted(told) == [
         "PB201 2: left, 2 changed since the check: check again",
+        "PB204 2: left, PB201 explains it",
         "PB501 (model): split-groups",
     ]
 

@@ -19,8 +19,8 @@ def test_unweighed_parameters_are_listed_as_not_judged():
     from torch import device, nn
 
     report = plumbob.check(nn.Linear(2, 2, device=device("meta")))
-    assert "meta" in report.not_judged["weight"]
-    assert "weight, bias: on the meta device" in str(report)
+    assert "meta" in report.not_judged["PB101"]
+    assert "no values (device meta)" in str(report)
 
 
 def test_the_first_check_draws_no_random_number():

@@ -28,7 +28,7 @@ class Finding:
     (`{share:.0%}`, `{n} {n:unit|units}`), so no number is shown that is not evidence;
     code, name and the default severity are filled in by the rule that yields it.
     `own_cause` says that the evidence singles out a cause at this very place, so that
-    no other finding explains it.
+    no finding elsewhere explains it.
     """
 
     message: str

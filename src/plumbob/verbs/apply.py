@@ -100,6 +100,7 @@ def apply(
         >>> report = plumbob.check(**case)
         >>> mended = plumbob.apply(report, case["model"], tell=print)
         PB201 2: set-bias
+        PB204 2: left, PB201 explains it
         >>> plumbob.check(mended, case["data"]).findings
         ()
     """
