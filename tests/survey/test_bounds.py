@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as f
 
-from plumbob.survey.bounds import ceilings
+from hand import moments
+from plumbob.survey.bounds import ceilings, holds
 from plumbob.survey.graph import export
+from plumbob.survey.measure import measure
 from theorems import normals
 
 
@@ -84,3 +87,207 @@ class Twice(nn.Module):
 
 def test_a_use_that_is_not_bounded_counts():
     assert bounds(Twice(), normals(3, 4)) == {}
+
+
+@pytest.mark.parametrize(("seen", "true"), [(-0.49, False), (-0.5, True), (0.1, False)])
+def test_what_is_seen_above_its_bound_is_no_theorem(seen, true):
+    z = moments(np.array([[seen, -3.0], [-2.0, -3.0]]))
+    assert holds(np.array([-0.5, np.inf]), z) is true
+    assert holds(np.array([-0.5, np.inf]), None)
+
+
+class Then(nn.Module):
+    """Some function, then a map with both corners of a box among its rows."""
+
+    def __init__(self, function, width):
+        super().__init__()
+        self.function, self.map = function, nn.Linear(width, 2, bias=False)
+        self.map.weight.data = torch.stack([torch.ones(width), -torch.ones(width)])
+
+    def forward(self, x):
+        h = self.function(x)
+        if h.shape[-1] != self.map.in_features:
+            h = h.flatten(1)
+        return self.map(h).relu()
+
+
+FUNCTIONS = [
+    nn.ELU(3.0),
+    nn.ELU(-3.0),
+    nn.CELU(2.5),
+    nn.CELU(-2.5),
+    nn.SELU(),
+    nn.GELU(),
+    nn.GELU(approximate="tanh"),
+    nn.SiLU(),
+    nn.Mish(),
+    nn.Softplus(),
+    nn.Softplus(-1.0),
+    nn.Softplus(1.0, -20.0),
+    nn.LeakyReLU(0.3),
+    nn.LeakyReLU(-2.0),
+    nn.PReLU(init=-1.0),
+    nn.RReLU(-2.0, -1.0),
+    nn.Hardtanh(-3.0, 5.0),
+    nn.Hardswish(),
+    nn.Hardshrink(),
+    nn.Softshrink(),
+    nn.Softsign(),
+    nn.Tanhshrink(),
+    nn.LogSigmoid(),
+    nn.Threshold(0.0, -4.0),
+    nn.Softmin(-1),
+    nn.LogSoftmax(-1),
+    nn.Dropout(0.5).eval(),
+    nn.GroupNorm(2, 8),
+    nn.RMSNorm(8),
+    nn.BatchNorm1d(8),
+    lambda x: x.clamp(-3, 4),
+    lambda x: x.sigmoid() * 4 - 2,
+    lambda x: torch.add(x.sigmoid(), x.tanh(), alpha=3),
+    lambda x: f.dropout(x.sigmoid(), 0.5, training=True),
+    lambda x: f.dropout1d(x.sigmoid()[:, :, None], 0.5, training=True),
+    lambda x: f.alpha_dropout(x.sigmoid(), 0.5, training=True),
+    lambda x: f.dropout(x.sigmoid(), 1.0, training=True),
+    lambda x: f.avg_pool2d(x.sigmoid()[:, None, None], (1, 4), divisor_override=1),
+    lambda x: f.avg_pool1d(1 + x.sigmoid()[:, None], 4, padding=2),
+    lambda x: f.avg_pool1d(
+        1 + x.sigmoid()[:, None], 4, padding=2, count_include_pad=False
+    ),
+    lambda x: f.avg_pool1d(1 + x.sigmoid()[:, None], 3, ceil_mode=True),
+    lambda x: f.lp_pool1d(x.sigmoid()[:, None], 2.0, 4),
+    lambda x: f.max_pool1d(x.sigmoid()[:, None], 2, 2, 1),
+    lambda x: f.interpolate(
+        x.sigmoid()[:, None, None].expand(-1, 1, 8, 8), scale_factor=2, mode="bicubic"
+    ),
+    lambda x: f.pad(x.sigmoid(), (2, 2), value=-7.0),
+    lambda x: (x.sigmoid() + 0.5).to(torch.int32).float(),
+    lambda x: x.sigmoid().view(torch.int32).float(),
+    lambda x: (x.sigmoid() > 0.5).float() * 3,
+    lambda x: x.sigmoid().cumsum(-1),
+    lambda x: x.sigmoid().sum(-1, keepdim=True),
+    lambda x: x.sigmoid().var(-1, keepdim=True) * 9,
+    lambda x: f.normalize(x, dim=-1) * 3,
+    lambda x: torch.where(x > 0, x.sigmoid(), -x),
+    lambda x: torch.maximum(x.sigmoid(), x),
+    lambda x: x.sigmoid().masked_fill(x > 0, 9.0),
+    lambda x: f.scaled_dot_product_attention(
+        *[x.sigmoid()[:, None]] * 3, dropout_p=0.9
+    ),
+    lambda x: torch.softmax(x, -1) / 0.1,
+    lambda x: x.sin() + x.cos() + x.sin(),
+    lambda x: x.exp().neg(),
+    lambda x: x.sigmoid().mean(-1, keepdim=True),
+    lambda x: torch.cat([x.sigmoid(), 3 * x.tanh()], -1),
+    lambda x: x.square().where(x > 0, -1.0),
+    lambda x: f.layer_norm(x, (8,), eps=1e-12),
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=range(len(FUNCTIONS)))
+def test_no_function_exceeds_its_bound(function):
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(400, 8, generator=generator)
+    x = torch.cat([size * noise for size in (0.1, 1.0, 3.0, 30.0)])
+    model = Then(function, function(x[:4]).flatten(1).shape[1]).eval()
+    if isinstance(function, nn.BatchNorm1d):
+        function.weight.data.fill_(7.0)
+    (high,) = bounds(model, x[:4]).values() or (np.full(2, np.inf),)
+    with torch.no_grad():
+        z = model.map(model.function(x).flatten(1))
+    assert (z[z.isfinite().all(-1)].max(0).values.numpy() <= high + 1e-4).all()
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_a_bag_holds_many_rows_or_none(mode):
+    bag = nn.EmbeddingBag(7, 4, mode=mode)
+    nn.init.uniform_(bag.weight, 0.5, 1)
+    model = nn.Sequential(bag, nn.Linear(4, 2, bias=False), nn.ReLU())
+    model[1].weight.data = torch.stack([torch.ones(4), -torch.ones(4)])
+    found = bounds(model, torch.zeros(3, 5, dtype=torch.long))
+    if mode == "sum":
+        assert not found
+    else:
+        assert found["1"] == pytest.approx([4 * bag.weight.max().item(), 0.0])
+
+
+class Weighted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bag, self.map = nn.EmbeddingBag(7, 4, mode="sum"), nn.Linear(4, 2)
+
+    def forward(self, index, weights):
+        return self.map(self.bag(index, per_sample_weights=weights)).relu()
+
+
+def test_a_bag_with_weights_is_anything():
+    index = torch.zeros(3, 5, dtype=torch.long)
+    assert not bounds(Weighted(), index, torch.randn(3, 5))
+
+
+class Biased(nn.Module):
+    """A map of bounded values whose bias is no parameter, or comes later."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.map = how, nn.Linear(4, 4, bias=how == "plain")
+        self.own = nn.Parameter(torch.full((4,), 9.0))
+
+    def forward(self, x):
+        h, w = x.sigmoid(), self.map.weight
+        if self.how == "computed":
+            return f.linear(h, w, 2 * self.own).relu()
+        if self.how == "later":
+            return (self.map(h) + self.own).relu()
+        if self.how == "convolved":
+            return f.conv1d(h[..., None], w[..., None], self.own.exp()).relu()
+        return self.map(h).relu()
+
+
+@pytest.mark.parametrize("how", ["computed", "later", "convolved", "plain"])
+def test_a_bias_that_is_not_known_bounds_nothing(how):
+    assert bool(bounds(Biased(how), normals(3, 4))) is (how == "plain")
+
+
+class Branching(nn.Module):
+    """Takes another way for other data, so that a run of it proves nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.map(x.sigmoid() if x.sum() < 100 else x).relu()
+
+
+def test_one_recorded_path_proves_nothing():
+    assert not bounds(Branching(), normals(3, 4))
+
+
+def test_a_table_whose_rows_are_scaled_down():
+    table = nn.Embedding(7, 4, max_norm=0.1)
+    nn.init.uniform_(table.weight, 5, 6)
+    model = nn.Sequential(table, nn.Linear(4, 1, bias=False), nn.ReLU())
+    model[1].weight.data.fill_(-1)
+    for high in bounds(model, torch.zeros(3, 5, dtype=torch.long)).values():
+        assert high >= 0
+
+
+def thinned():
+    return nn.Sequential(
+        *(nn.Linear(4, 6), nn.Sigmoid(), nn.Dropout(0.75)),
+        *(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1)),
+    )
+
+
+def test_a_ceiling_holds_in_training_too():
+    model = thinned()
+    for mode in (True, False):
+        found = measure(model.train(mode), normals(8, 4)).readings["3"].ceiling
+        np.testing.assert_allclose(found, oracle(model[3], 0.0, 4.0))
+
+
+def test_a_bound_that_the_data_exceed_is_dropped(monkeypatch):
+    lie = {"3": np.full(5, -9.0)}
+    monkeypatch.setattr("plumbob.survey.structures.ceilings", lambda *_: lie)
+    assert measure(thinned(), normals(8, 4)).readings["3"].ceiling is None

@@ -22,10 +22,11 @@ def proved_dead_unit(survey: Survey) -> Iterator[Finding]:
         What a map reads is often bounded whatever the network is fed: a ReLU gives
         nothing below 0, a sigmoid and a softmax lie in 0 to 1, a tanh in -1 to 1, no
         value of a layer norm is farther than sqrt(n - 1) gains from its bias, and a
-        table has finitely many rows. Then z = w.x + b is at most b plus, for each
-        weight, the larger of its products with the two ends; zeros that a convolution
-        is padded with count as inputs. Where that is 0 or less the unit gives 0 for
-        every input, not only for those seen. In inference it and what it feeds can
+        table has finitely many rows; a dropout divides what it leaves. Of what is not
+        proved so, in training as in inference, nothing is said. Then z = w.x + b is at
+        most b plus, for each weight, the larger of its products with the two ends;
+        zeros that a convolution is padded with count as inputs. Where that is 0 or less
+        the unit gives 0 for every input, not only for those seen. In inference it and what it feeds can
         be removed without a change; in training it has no gradient, and only a change
         of the layers before it, or decay, can bring it back.
 

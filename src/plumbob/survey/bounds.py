@@ -1,12 +1,11 @@
 """What every unit is at most, for every possible input: intervals along the graph.
 
-All is of the inference graph and of the parameters as they are. A node has one
-interval for all its values; a map gives each unit its own, of which the node's is the
-hull. What is not known here may be anything.
+All is of one graph and of the parameters as they are. A node has one interval for all
+its values; a map gives each unit its own, of which the node's is the hull. What is not
+proved here may be anything; a graph of one recorded run proves nothing.
 """
 
-from collections.abc import Callable, Mapping
-from math import inf, isnan
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,36 +15,15 @@ from torch import Tensor, fx, nn
 
 from plumbob.survey.affine import CONVOLUTIONS, Affine, affine
 from plumbob.survey.graph import Graph
+from plumbob.survey.intervals import ANY, Interval, hull, interval, through
 from plumbob.survey.names import Names
-from plumbob.survey.ops import DROPOUT, MAX_POOLS, SAME, SHAPE, op
-from plumbob.survey.views import views
+from plumbob.survey.neighbours import after
+from plumbob.survey.norms import Norms, written_out
+from plumbob.survey.ops import argument, op, shape
+from plumbob.survey.views import View, views
+from plumbob.types import Moments
 
-Interval = tuple[float, float]
-ANY: Interval = (-inf, inf)
-KEPT = SAME | SHAPE | DROPOUT | MAX_POOLS | {"slice", "select", "repeat", "max"}
-# A mean lies between the extremes; of a padded window zeros count too
-MEANS = {"mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"}
-POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d"}
-RANGES = {
-    "sigmoid": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "softmax": (0.0, 1.0),
-    "_softmax": (0.0, 1.0),
-    "hardsigmoid": (0.0, 1.0),
-    "sin": (-1.0, 1.0),
-    "cos": (-1.0, 1.0),
-    "square": (0.0, inf),
-    "abs": (0.0, inf),
-    "exp": (0.0, inf),
-    "softplus": (0.0, inf),
-    "gelu": (-0.17, inf),
-    "silu": (-0.28, inf),
-    "elu": (-1.0, inf),
-}
-RISING: dict[str, Callable[[float], float]] = {
-    "relu": lambda x: max(x, 0.0),
-    "relu6": lambda x: min(max(x, 0.0), 6.0),
-}
+ROUNDED = 2**-7  # as bfloat16 is
 
 
 def ceilings(model: nn.Module, graph: Graph) -> dict[str, Float[Any, " out"]]:
@@ -53,9 +31,10 @@ def ceilings(model: nn.Module, graph: Graph) -> dict[str, Float[Any, " out"]]:
 
     A site that is used several times has the largest of its bounds.
     """
-    if any(p.is_meta for p in model.parameters()):
+    if graph.on_this_path or any(p.is_meta for p in model.parameters()):
         return {}
     known, names = views(graph), Names(model)
+    norms = written_out(graph.module.graph, known)
     values = dict(model.named_parameters(remove_duplicate=False))
     found: dict[str, Float[Any, " out"]] = {}
     at: dict[fx.Node, Interval] = {}
@@ -64,18 +43,17 @@ def ceilings(model: nn.Module, graph: Graph) -> dict[str, Float[Any, " out"]]:
         for node in graph.module.graph.nodes:
             uses = list(affine(node, known))
             if len(uses) != 1 or node in known:
-                at[node] = ANY if uses or node in known else _through(node, at)
+                at[node] = ANY if uses or node in known else through(node, at)
                 continue
             use, high = uses[0], None
             at[node] = ANY
             if use.kind == "norm":
                 at[node] = _norm(node, use, values)
             elif use.kind == "embedding":
-                table = values[use.weight.name]
-                at[node] = (float(table.min()), float(table.max()))
-            elif (bounds := _map(use, at, values)) is not None:
+                at[node] = _table(node, values[use.weight.name])
+            elif (bounds := _map(use, at, values, known, norms)) is not None:
                 low, high = bounds
-                at[node] = (float(low.min()), float(high.max()))
+                at[node] = interval(float(low.min()), float(high.max()))
             if use.kind in {"norm", "embedding"}:
                 continue
             name = names.of(use)
@@ -90,18 +68,36 @@ def ceilings(model: nn.Module, graph: Graph) -> dict[str, Float[Any, " out"]]:
     }
 
 
+def holds(most: Float[Any, " out"], z: Moments | None) -> bool:
+    """Say whether no z that was seen is above its bound, which else is no proof."""
+    return z is None or bool((z.high <= most + ROUNDED * np.abs(most)).all())
+
+
 def _map(
-    use: Affine, at: Mapping[fx.Node, Interval], values: Mapping[str, Tensor]
+    use: Affine,
+    at: Mapping[fx.Node, Interval],
+    values: Mapping[str, Tensor],
+    known: Mapping[fx.Node, View],
+    norms: Norms,
 ) -> tuple[Float[Any, " out"], Float[Any, " out"]] | None:
     """Return what z lies between, unit by unit."""
     low, high = at.get(use.reads, ANY) if use.reads is not None else ANY
+    name, node = op(use.node), use.node
     whole = use.weight.cut is None and use.kind in {"linear", "conv"}
-    # elsewhere a bias may be added later
-    biased = op(use.node) in {"linear", "addmm"} | CONVOLUTIONS
-    if not (whole and biased) or use.node.kwargs or (low, high) == ANY:
+    if (
+        not (whole and name in {"linear", "addmm"} | CONVOLUTIONS)
+        or node.kwargs
+        or (low, high) == ANY
+        or node.args[name == "addmm"] is not use.reads
+    ):
+        return None
+    given = node.args[0] if name == "addmm" else argument(node, 2, "bias")
+    if not _is(use.bias, given, (use.out,)):
+        return None
+    if after(use, known, norms).bias is not use.bias:  # one is added later
         return None
     if use.kind == "conv":  # zeros may stand at the border
-        low, high = min(low, 0.0), max(high, 0.0)
+        low, high = hull((low, high), (0.0, 0.0))
     w = values[use.weight.name].detach().double()
     w = w.T if use.transposed else w
     w = w.reshape(len(w), -1)
@@ -110,10 +106,7 @@ def _map(
         return None
     b = np.zeros(use.out)
     if use.bias is not None:
-        bias = values[use.bias.name].detach().double().reshape(-1).cpu().numpy()
-        if use.bias.cut is not None or len(bias) != use.out:
-            return None
-        b = bias
+        b = values[use.bias.name].detach().double().reshape(-1).cpu().numpy()
     least = _times(up, low) + _times(down, high) + b
     most = _times(up, high) + _times(down, low) + b
     return least, most
@@ -125,40 +118,39 @@ def _times(weights: Float[Any, " out"], end: float) -> Float[Any, " out"]:
         return np.where(weights == 0, 0.0, weights * end)
 
 
+def _is(bias: View | None, given: Any, sizes: tuple[int, ...]) -> bool:
+    """Say whether a bias is none, or a whole parameter of these sizes as it is."""
+    if bias is None:
+        return given is None
+    return (
+        bias.cut is None
+        and bias.axes == (*range(len(sizes)),)
+        and (shape(given) == sizes)
+    )
+
+
+def _table(node: fx.Node, table: Tensor) -> Interval:
+    """Bound rows of a table, or their means; a row may be scaled down, a bag empty."""
+    bags = op(node) in {"embedding_bag", "_embedding_bag"}
+    if bags and argument(node, 4, "mode", 0) not in {1, 2}:  # a sum of many
+        return ANY
+    return hull((float(table.min()), float(table.max())), (0.0, 0.0))
+
+
 def _norm(node: fx.Node, use: Affine, values: Mapping[str, Tensor]) -> Interval:
     """Bound a layer norm: no value of n is farther from its mean than sqrt(n - 1)."""
+    if use.norm != "layer-norm" or node.kwargs:
+        return ANY
     gain = values[use.weight.name].detach().double().abs()
-    if use.norm != "layer-norm" or use.weight.cut is not None:
+    sizes = tuple(gain.shape)
+    if (
+        not _is(use.weight, node.args[2], sizes)
+        or not _is(use.bias, argument(node, 3, "bias"), sizes)
+        or argument(node, 4, "eps", 1e-5) < 0
+    ):
         return ANY
     reach = gain * max(gain.numel() - 1, 0) ** 0.5
     shift: Tensor = torch.zeros_like(gain)
     if use.bias is not None:
         shift = values[use.bias.name].detach().double()
-        if shift.shape != gain.shape:
-            return ANY
-    return float((shift - reach).min()), float((shift + reach).max())
-
-
-def _through(node: fx.Node, at: Mapping[fx.Node, Interval]) -> Interval:
-    """Return the interval of an operation that is no map."""
-    name, ins = op(node), [at.get(n, ANY) for n in node.all_input_nodes]
-    if not name or not ins:
-        return ANY
-    low, high = ins[0]
-    if name == "getitem":
-        return ANY if node.args[1] else (low, high)
-    if name in RISING:
-        return RISING[name](low), RISING[name](high)
-    if name in RANGES:
-        return RANGES[name]
-    if name in KEPT or name in MEANS:
-        single = len(ins) == 1 and not (name == "max" and len(node.args) > 1)
-        return (low, high) if single else ANY
-    if name in POOLS:
-        return min(low, 0.0), max(high, 0.0)
-    if name == "cat":
-        return min(i[0] for i in ins), max(i[1] for i in ins)
-    if name == "add" and len(ins) == 2 and not node.kwargs:
-        low, high = low + ins[1][0], high + ins[1][1]
-        return ANY if isnan(low) or isnan(high) else (low, high)
-    return ANY
+    return interval(float((shift - reach).min()), float((shift + reach).max()))

@@ -15,11 +15,13 @@ from torch import nn
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey import structures
 from plumbob.survey.batches import LIMIT, Batch, batches
+from plumbob.survey.bounds import holds
 from plumbob.survey.breaks import first_break
 from plumbob.survey.graph import inner
 from plumbob.survey.guard import same_random, untouched
 from plumbob.survey.inputs import input_facts
 from plumbob.survey.loss import loss_facts
+from plumbob.survey.loss_guard import spares_loss
 from plumbob.survey.optimizer import optimizer_facts
 from plumbob.survey.outcome import heads
 from plumbob.survey.output import output_facts
@@ -51,6 +53,7 @@ HOLLOW = "no values (device meta)"
 
 
 @same_random()  # a loader and a first import of torch's tracer draw from them
+@spares_loss
 def measure(
     model: Any,
     data: Any = None,
@@ -117,7 +120,9 @@ def measure(
         if site.name in readings and {site.weight, site.bias} & built.passed_by:
             readings[site.name] = replace(readings[site.name], called=False)
     for name, most in built.ceilings.items():
-        readings[name] = replace(readings.get(name, Reading()), ceiling=most)
+        reading = readings.get(name, Reading())
+        if holds(most, reading.z):
+            readings[name] = replace(reading, ceiling=most)
     for name, sums in (ones(first, found) if first else {}).items():
         readings[name] = replace(readings.get(name, Reading()), ones=sums)
     for name, row in rows.items():
@@ -339,7 +344,10 @@ def _output(
         for h in heads(found)
         if h.name in probed.net_inputs
     ]
-    return output_facts(z, probed.outputs, probed.targets, loss)
+    try:
+        return output_facts(z, probed.outputs, probed.targets, loss)
+    except Exception as error:
+        return None, {"targets": ours(error)}
 
 
 def _known(

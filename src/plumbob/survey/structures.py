@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import nn
 
@@ -73,7 +74,7 @@ def read(model: nn.Module, batch: Batch) -> Structure:
     except Exception as error:
         proved, unseen = (), {"graph": ours(error)}
     try:
-        most = ceilings(model, graphs[False]) if False in graphs else {}
+        most = _ceilings(model, graphs)
     except Exception as error:
         most, unseen = {}, unseen | {"bounds": ours(error)}
     return Structure(
@@ -85,6 +86,16 @@ def read(model: nn.Module, batch: Batch) -> Structure:
         passed_by=frozenset(passed_by),
         unseen=unseen,
     )
+
+
+def _ceilings(
+    model: nn.Module, graphs: dict[bool, Graph]
+) -> dict[str, Float[Any, " out"]]:
+    """Return what bounds the units of a site in training and in inference."""
+    if len(graphs) < 2:
+        return {}
+    one, two = (ceilings(model, graph) for graph in graphs.values())
+    return {name: np.maximum(one[name], two[name]) for name in one.keys() & two.keys()}
 
 
 def ours(error: Exception) -> str:

@@ -133,8 +133,8 @@ class Reading:
     itself; both only where they were asked for. `called` says that weight and bias
     were read in calls of their own module and nowhere else, so that a hook on it sees
     every x and its bias counts nowhere else. `ceiling` is what each unit's z is
-    at most, for every possible input in inference. `ones` is an a with x.a = 1 for
-    every input of the first batch, where there is one.
+    at most, for every possible input, in training as in inference. `ones` is an a with
+    x.a = 1 for every x of the first batch, where there is one.
     """
 
     samples: int = 0
