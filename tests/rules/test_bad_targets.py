@@ -102,10 +102,24 @@ def test_shuffled_labels_of_a_trained_net():
     model = nn.Sequential(*mlp(8, 4, 4))
     model[2].weight.data.zero_()  # nothing was learnt
     (finding,) = found(model, x, y, stage="trained")
-    assert finding.severity is Severity.WARNING
+    assert finding.severity is Severity.INFO
     assert finding.evidence["neighbour"] == pytest.approx(1, abs=0.15)
     x, y = data(256)
     assert not found(model, x, y, stage="trained")  # it did not learn, but it could
+
+
+def test_what_can_hardly_be_predicted_is_no_fault():
+    x = torch.randn(1024, 10, generator=seeded())
+    y = 0.15 * x[:, :1] + torch.randn(1024, 1, generator=seeded(1))
+    model = mlp(10, 16, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for batch in torch.arange(1024).split(32) * 4:
+        loss = mse_loss(model(x[batch]), y[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    (finding,) = found(model, x, y, mse_loss, optimizer=optimizer)
+    assert finding.severity is Severity.INFO
 
 
 def test_without_training_or_power_nothing_is_said():

@@ -49,11 +49,15 @@ def bad_targets(
         the loss stays finite it leaves such targets out, and nothing is said. Labels
         of several different values beyond the units (one alone is taken for the
         label that is left out) are counted as if they were others. Targets that are
-        all the same have nothing to teach but a constant. Labels that were shuffled,
-        or read in another order than the inputs, teach the constant too: a trained
-        net that is no better than it, on data whose nearest neighbours agree no more
-        than at random, is the sign. Only both together are, and only of a trained
-        net: inputs may be hard, and a net may have failed for other reasons.
+        all the same have nothing to teach but a constant.
+
+        Labels that were shuffled, or read in another order than the inputs, teach the
+        constant too: a trained net that is no better than it, on data whose nearest
+        neighbours agree no more than at random, may be of that kind. But a daily
+        return that inputs explain to 2 %, and hard images early in training, look just
+        the same: that x tells little of y is seen, why is not. Nor would another
+        pairing that fits show it, as yesterday's target often is among today's inputs.
+        So it is told as info, and explains nothing else away.
 
     Evidence:
         nonfinite, outside: how many targets are. low, high: of the targets; samples:
@@ -147,7 +151,8 @@ def bad_targets(
             "the trained model is no better than a constant ({learnt:.1%} learnt), and "
             "the nearest neighbours of {samples} inputs agree no more than shuffled "
             "labels do ({neighbour:.2f} of their difference)",
-            "labels and inputs do not belong together, as far as neighbours show",
+            "hardly anything of these labels can be told from the inputs, or the two "
+            "are not in the same order: which one, this does not show",
             {
                 "learnt": learnt,
                 "samples": fits.samples,
@@ -155,8 +160,9 @@ def bad_targets(
                 "lucky": fits.lucky,
                 "luckiest": fits.luckiest,
             },
-            "Check that inputs and targets are in the same order; look at ten pairs.",
-            Severity.WARNING,
+            "If more should be predictable, look at ten pairs: are inputs and targets "
+            "in the same order?",
+            Severity.INFO,
         )
 
 
