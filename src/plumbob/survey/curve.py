@@ -11,7 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Curve:
-    """The loss per sample as a function of a shift of z."""
+    """The loss per sample as a function of a shift of z.
+
+    A loss may refuse what the data never give, as a probability above 1 or a negative
+    variance: such a point is infinitely high, and has no slope.
+    """
 
     z: Tensor
     axis: int
@@ -24,12 +28,22 @@ class Curve:
         return self.loss(self.z + shift.view(shape))
 
     def height(self, shift: Tensor) -> float:
-        """Return the loss."""
+        """Return the loss; infinite where it refuses."""
         with torch.no_grad():
-            return float(self.value(shift))
+            try:
+                return float(self.value(shift))
+            except Exception:  # the user's own code may raise anything
+                return inf
 
     def slope(self, shift: Tensor) -> tuple[float, Tensor]:
-        """Return value and gradient; `autograd.grad` leaves the loss's own alone."""
+        """Return value and gradient; infinite and NaN where the loss refuses."""
+        try:
+            return self._slope(shift)
+        except Exception:  # the user's own code may raise anything
+            return inf, torch.full_like(shift, torch.nan)
+
+    def _slope(self, shift: Tensor) -> tuple[float, Tensor]:
+        """Take the slope; `autograd.grad` leaves the loss's own parameters alone."""
         with torch.enable_grad():
             s = shift.detach().requires_grad_()
             value = self.value(s)
@@ -40,10 +54,11 @@ class Curve:
         """Return the best shift and the loss there.
 
         L-BFGS; then, for losses with corners (absolute error, hinge), bisection on
-        the sign of the slope of all units at once. -inf where it falls for ever.
+        the sign of the slope of all units at once. -inf where it falls for ever. What
+        the loss raises without a shift is raised.
         """
         s = self.z.new_zeros(self.z.shape[self.axis])
-        start, first = self.slope(s)
+        start, first = self._slope(s)
         if not isfinite(start):
             return s, start
         found = self._lbfgs(s, start)
@@ -107,11 +122,13 @@ class Curve:
         """Return the loss of the best z for each sample by itself.
 
         None where it falls for ever, as that of a density does: where a second search
-        as long as the first finds more than a hundredth lower.
+        as long as the first finds more than a hundredth lower; and where the loss
+        refused a z on the way, since one sample then holds up the search of all.
         """
         z = self.z.detach().contiguous().clone().requires_grad_()
         start = low = float(self.loss(self.z.detach()).detach())
         ends: list[float] = []
+        refused = False
         lbfgs = torch.optim.LBFGS(
             [z],
             max_iter=25,
@@ -121,10 +138,14 @@ class Curve:
         )
 
         def closure() -> float:
-            nonlocal low
-            with torch.enable_grad():
-                value = self.loss(z) * len(z)  # so that a sample's slope is its own
-                (slope,) = torch.autograd.grad(value, z)
+            nonlocal low, refused
+            try:
+                with torch.enable_grad():
+                    value = self.loss(z) * len(z)  # so that a sample's slope is its own
+                    (slope,) = torch.autograd.grad(value, z)
+            except Exception:  # the user's own code may raise anything
+                refused, z.grad = True, torch.full_like(z, torch.nan)
+                return inf
             z.grad = slope.contiguous()
             here = float(value.detach())
             low = min(low, here / len(z))
@@ -134,6 +155,8 @@ class Curve:
             lbfgs.step(closure)
             lbfgs.state.clear()
             ends.append(low)
+            if refused:
+                return None
         return low if ends[0] - low <= 0.01 * (start - low) else None
 
     def chance(self, shift: Float[Tensor, " units"]) -> float:

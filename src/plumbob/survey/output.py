@@ -84,8 +84,10 @@ def _facts(
         raise NotMeasuredError(f"{units} units at the output; {_WIDEST} are searched")
     curve = _curve(head, ask)
     zero = Curve(torch.zeros_like(curve.z), curve.axis, curve.loss)
-    shift, shifted = curve.lowest()
-    best, constant = zero.lowest()
+    try:
+        (shift, shifted), (best, constant) = curve.lowest(), zero.lowest()
+    except Exception as error:  # the user's own code may raise anything
+        raise NotMeasuredError(again(error)) from error
     here, origin = (c.height(torch.zeros_like(best)) for c in (curve, zero))
     if -inf in {shifted, constant}:
         raise NotMeasuredError("the loss keeps falling as the output is shifted")
