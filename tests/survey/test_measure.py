@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from nets import mlp, seeded
 from plumbob import InputError, Needs, Stage
@@ -14,7 +15,8 @@ LOSS = nn.CrossEntropyLoss()
 
 def test_what_is_known_from_what_is_given():
     model = mlp(8, 16, 3)
-    assert measure(model).known == Needs.WEIGHTS | Needs.SPECTRA | Needs.STAGE  # He's normal, zero b
+    init = Needs.WEIGHTS | Needs.SPECTRA | Needs.STAGE  # He's normal, zero biases
+    assert measure(model).known == init
     survey = measure(model, X)
     assert Needs.GRAPH | Needs.ACTIVATIONS in survey.known
     assert Needs.GRADIENTS not in survey.known
@@ -26,7 +28,7 @@ def test_what_is_known_from_what_is_given():
         optimizer=torch.optim.SGD(model.parameters(), 0.1),
     )
     later = Needs.INPUTS | Needs.LOSS | Needs.SIGNALS | Needs.STEP
-    assert full.known | later == ~Needs.HISTORY
+    assert full.known | later == ~(Needs.HISTORY | Needs.OVERFIT)
     assert full.about["samples"] == 64
     assert full.about["loss"] == pytest.approx(
         float(LOSS(model(X), Y[torch.randperm(64, generator=seeded())]).detach())
@@ -198,3 +200,46 @@ class Decides(nn.Module):
 def test_a_graph_of_one_run_is_told():
     assert "does not export" in measure(Decides(), X).unseen["other paths"]
     assert "other paths" not in measure(mlp(8, 4, 3), X).unseen
+
+
+class Density(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(8, 2)
+
+    def forward(self, x):
+        z = self.a(x)
+        return torch.cat([z[:, :1], functional.softplus(z[:, 1:]) + 1e-3], 1)
+
+
+def normal(o, t):
+    return -torch.distributions.Normal(o[:, :1], o[:, 1:]).log_prob(t).mean()
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [
+        (Density(), normal),
+        (Density(), lambda o, t: functional.gaussian_nll_loss(o[:, :1], t, o[:, 1:])),
+        (nn.Sequential(mlp(8, 1), nn.Hardsigmoid()), nn.BCELoss()),
+        (nn.Sequential(mlp(8, 1), nn.ReLU(), nn.Sigmoid()), nn.BCELoss()),
+    ],
+)
+def test_a_loss_that_refuses_what_the_model_never_gives(model, loss):
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    y = (X[:, :1] > 0).float()
+    survey = measure(model, X, targets=y, loss=loss, optimizer=optimizer)
+    assert survey.about["loss"] == pytest.approx(float(loss(model(X), y).detach()))
+    missing = Needs.TARGETS & ~survey.known
+    assert bool(missing) == ("targets" in survey.unseen) == (loss is normal)
+
+
+def test_an_exception_of_ours_costs_the_fact_about_targets_alone(monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("by chance")
+
+    monkeypatch.setattr("plumbob.survey.measure.output_facts", broken)
+    survey = measure(mlp(8, 3), X, targets=Y, loss=LOSS)
+    assert "ZeroDivisionError: by chance" in survey.unseen["targets"]
+    assert Needs.GRADIENTS in survey.known
+    assert Needs.TARGETS not in survey.known

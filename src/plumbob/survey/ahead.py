@@ -31,7 +31,7 @@ def ahead(scene: Scene) -> nn.Module:
         value = loss_of(output, batch, scene.loss if scene.given else None)
         if value is None or not value.requires_grad:
             raise RuntimeError("the loss does not depend on the parameters")
-        value.backward()
+        value.backward(inputs=held)  # not into what the loss has of its own
         return value.detach()
 
     with torch.inference_mode(False), torch.enable_grad():

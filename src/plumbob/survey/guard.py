@@ -83,7 +83,7 @@ def or_as_before(module: nn.Module) -> Generator[None, None, None]:
 
 
 def _remember(model: nn.Module) -> Callable[[], None]:
-    modules = [_module_state(module) for module in model.modules()]
+    modules = [attributes_of(module) for module in model.modules()]
     tensors = [_tensor_state(tensor) for tensor in _tensors(model)]
     memory = _memory(model)
 
@@ -96,9 +96,9 @@ def _remember(model: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-def _module_state(module: nn.Module) -> Callable[[], None]:
-    """Remember what the module's attributes are and what their containers hold."""
-    attributes = dict(vars(module))
+def attributes_of(thing: object) -> Callable[[], None]:
+    """Remember what an object's attributes are and what their containers hold."""
+    attributes = dict(vars(thing))
     contents = [
         (value, value.copy())
         for value in attributes.values()
@@ -106,7 +106,7 @@ def _module_state(module: nn.Module) -> Callable[[], None]:
     ]
 
     def put_back() -> None:
-        now = vars(module)
+        now = vars(thing)
         for name in now.keys() - attributes.keys():
             del now[name]
         now.update(attributes)
