@@ -23,6 +23,7 @@ def ones(batch: Batch, sites: Iterable[Site]) -> dict[str, Float[Any, " in"]]:
         x.detach().reshape(-1, x.shape[-1])
         for x in (*batch.args, *batch.kwargs.values())
         if isinstance(x, torch.Tensor) and x.is_floating_point() and x.ndim > 1
+        if x.layout is torch.strided
     ]
     found: dict[str, Float[Any, " in"]] = {}
     for site in sites:
