@@ -77,6 +77,47 @@ def test_linear_data_noise_and_autoencoders_are_well():
     assert not found(line(30, 4, 30), x, x)
 
 
+class Sides(nn.Module):
+    """A linear forecaster: two maps side by side, or one behind the other."""
+
+    def __init__(self, in_a_row):
+        super().__init__()
+        self.a, self.b = nn.Linear(48, 12), nn.Linear(48, 12)
+        self.c = nn.Linear(12, 12) if in_a_row else nn.Identity()
+
+    def forward(self, x):
+        smooth = torch.nn.functional.avg_pool1d(x[:, None], 9, 1, 4)[:, 0]
+        return self.c(self.a(smooth) + self.b(x - smooth))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("in_a_row", [False, True])
+def test_a_linear_forecaster_of_windows_of_one_series_is_well(in_a_row, shuffled):
+    t = torch.arange(1100.0)
+    walk = torch.randn(1100, generator=seeded()).cumsum(0)
+    every = (torch.sin(t / 12) + 0.5 * torch.sin(t / 5) + 0.06 * walk).unfold(0, 60, 1)
+    if shuffled:
+        every = every[torch.randperm(len(every), generator=seeded())]
+    x, y = every[:256, :48], every[:256, 48:]
+    survey = measure(Sides(in_a_row), x, targets=y, loss=mse_loss)
+    assert not list(findings(rule, survey))
+    assert survey.inputs.maps == 1 + in_a_row
+    assert "windows" in survey.unseen["inputs, in part"]
+
+
+def test_maps_side_by_side_are_meant():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(2, 1), nn.Linear(2, 1)
+
+        def forward(self, x):
+            return self.a(x) + self.b(x.flip(1))
+
+    x = data()
+    assert not found(Sum(), x, x[:, :1] ** 2)
+
+
 def test_the_edge_of_the_gain():
     x = data(256)
     bend = (

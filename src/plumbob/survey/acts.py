@@ -79,7 +79,15 @@ class _Walk:
             if op(node) in NAMES and node in self.origins.live
         ]
         bent = bends(self.graph, self.origins, ends)
-        return Acts(acts=tuple(found), affine=not bent, maps=len(self.maps))
+        return Acts(acts=tuple(found), affine=not bent, maps=self._in_a_row())
+
+    def _in_a_row(self) -> int:
+        """Return how many maps the longest way has; those side by side count once."""
+        most: dict[fx.Node, int] = {}
+        for node in self.nodes:
+            before = max((most[n] for n in node.all_input_nodes), default=0)
+            most[node] = before + (node in self.maps)
+        return max(most.values(), default=0)
 
     def _output(self, read: int | None) -> fx.Node | None:
         """Return the node whose value the loss reads."""

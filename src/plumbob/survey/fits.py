@@ -4,11 +4,13 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from plumbob.survey.windows import overlap
 from plumbob.types import Fits, Targets
 
 _FEWEST, _MOST = 20, 256  # samples
 _WIDEST = 1 << 16  # numbers of one sample
 _SHUFFLES = 999
+_BLOCKS = 16
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the kernel's mean eigenvalue
 
 
@@ -17,7 +19,9 @@ def fits(given: Tensor, targets: Tensor, facts: Targets) -> Fits | None:
 
     Columns are standardised and constant ones left out. The affine fit is ridge
     regression, the smooth one the same with a Gaussian kernel as wide as the samples'
-    median distance; each with the ridge that is best for it.
+    median distance; each with the ridge that is best for it. Each sample is judged by
+    a fit without it and those of its block, for samples that follow one another may
+    be alike: fits without the sample alone called bent what was a walk's next step.
     """
     count = min(len(given), _MOST)
     x = _columns(given[:count].reshape(count, -1), _WIDEST)
@@ -33,14 +37,17 @@ def fits(given: Tensor, targets: Tensor, facts: Targets) -> Fits | None:
     straight = _errors(_left_out(inner, y), y, facts)
     bent = _errors(_left_out(np.exp(-far / middle), y), y, facts)
     gain = straight - bent
-    error = float(gain.std() / count**0.5)
+    means = [block.mean() for block in np.array_split(gain, _BLOCKS)]
+    error = float(np.std(means, ddof=1) / _BLOCKS**0.5)
+    sure = float(gain.mean()) / error if error else 0.0
     nearest, shuffled = _neighbours(far, y)
     return Fits(
         samples=count,
         features=x.shape[1],
         affine=float(straight.mean()),
         smooth=float(bent.mean()),
-        sure=float(gain.mean()) / error if error else 0.0,
+        sure=sure,
+        overlap=overlap(given[:count]),
         neighbour=nearest,
         lucky=float(np.quantile(shuffled, 0.05)),
         luckiest=float(np.quantile(shuffled, 0.001)),
@@ -83,15 +90,16 @@ def _left_out(
     kernel: Float[np.ndarray, "samples samples"],
     y: Float[np.ndarray, "samples columns"],
 ) -> Float[np.ndarray, "samples columns"]:
-    """Return what each sample, left out of its own fit, misses by at the best ridge."""
+    """Return what each sample, left out with its block, is missed by."""
     scale = float(np.trace(kernel)) / len(y)
     values, vectors = np.linalg.eigh(kernel + scale)  # with a constant
-    turned = vectors.T @ y
+    blocks = np.array_split(np.arange(len(y)), _BLOCKS)
     tried: list[Float[np.ndarray, "samples columns"]] = []
     for ridge in _RIDGES:
-        shrink = 1 / (np.maximum(values, 0) + ridge * scale)
-        own = (vectors**2 @ shrink)[:, None]
-        tried.append(vectors @ (shrink[:, None] * turned) / own)
+        inverse = vectors / (np.maximum(values, 0) + ridge * scale) @ vectors.T
+        all_in = inverse @ y
+        missed = [np.linalg.solve(inverse[np.ix_(b, b)], all_in[b]) for b in blocks]
+        tried.append(np.concatenate(missed))
     return min(tried, key=lambda missed: float((missed**2).mean()))
 
 

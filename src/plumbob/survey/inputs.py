@@ -32,16 +32,17 @@ def input_facts(scene: Scene) -> tuple[Inputs | None, str]:
     if graph is not None:
         found = acts(scene.model, graph, _place(scene, place))
     targets = wanted(scene.probed.targets, output, _ignored(scene))
+    fitted, why = _fits(scene, targets) if found.affine or scene.trained else (None, "")
     return Inputs(
         samples=batch.samples,
         given=tuple(given),
         targets=targets,
         acts=found.acts,
         reach=_reach(asked, place, found),
-        fits=_fits(scene, targets) if found.affine or scene.trained else None,
+        fits=fitted,
         affine=found.affine,
         maps=found.maps,
-    ), ""
+    ), why
 
 
 def _asked(scene: Scene) -> tuple[Asked | None, int | None]:
@@ -82,19 +83,22 @@ def _reach(asked: Asked | None, place: int | None, found: Acts) -> Reach | None:
         return None
 
 
-def _fits(scene: Scene, targets: Targets | None) -> Fits | None:
-    """Fit the targets of the first batches where there is one input of numbers."""
+def _fits(scene: Scene, targets: Targets | None) -> tuple[Fits | None, str]:
+    """Fit the targets of the first batches, or say why they cannot be."""
     pairs: list[tuple[Tensor, Tensor]] = []
     for batch in scene.begun:
         leaves = list(tensors((batch.args, dict(batch.kwargs))))
         aims = list(tensors(batch.targets))
         if len(leaves) != 1 or len(aims) != 1 or not leaves[0].is_floating_point():
-            return None
+            return None, "only one input of numbers and one target can be fitted"
         if not all(has_rows(t, batch.samples) for t in (*leaves, *aims)):
-            return None
-        pairs.append((leaves[0].flatten(1), aims[0].reshape(batch.samples, -1)))
-    if targets is None or len({(x.shape[1], y.shape[1]) for x, y in pairs}) != 1:
-        return None
-    return fits(
-        torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs]), targets
-    )
+            return None, "inputs and targets to be fitted need a row for each sample"
+        pairs.append((leaves[0], aims[0].reshape(batch.samples, -1)))
+    if targets is None or len({(x.shape[1:], y.shape[1]) for x, y in pairs}) != 1:
+        return None, "inputs and targets to be fitted differ in size"
+    x, y = torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+    found = fits(x, y, targets)
+    if found is None:
+        return None, f"inputs and targets of {len(x)} samples cannot be fitted"
+    overlap = "samples are windows of one another: no fit leaves one out"
+    return found, overlap if found.overlap else ""

@@ -95,10 +95,11 @@ class Fits:
     """How far the targets of the first batch follow from its inputs, by simple means.
 
     Errors are mean squares in units of the targets' variance, or shares of samples in
-    the wrong class, each sample left out in turn: of the best affine map (`affine`), of
-    a smooth function (`smooth`), with `sure`, the mean of their difference in its
-    standard errors. `neighbour` is the
-    squared difference from the target of the sample's nearest neighbour in units of
+    the wrong class, a sixteenth of the samples in a row left out in turn: of the best
+    affine map (`affine`), of a smooth function (`smooth`), with `sure`, the mean of
+    their difference in standard errors of those blocks' means. `overlap`: samples are
+    windows of one another, so that none is ever left out. `neighbour` is the squared
+    difference from the target of the sample's nearest neighbour in units of
     what it is for shuffled targets, `lucky` and `luckiest` the 5 % and 0.1 % quantiles
     of that by shuffling.
     """
@@ -111,6 +112,7 @@ class Fits:
     neighbour: float
     lucky: float
     luckiest: float
+    overlap: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,8 @@ class Inputs:
 
     `given` are the inputs that are floating-point numbers, of the first batch. `acts`
     are in execution order, empty where no graph is known; `affine` says that nothing
-    bends between input and output but its last activations, of `maps` affine maps.
+    bends between input and output but its last activations; `maps` is how many affine
+    maps the longest way through it has.
     """
 
     samples: int
