@@ -87,14 +87,30 @@ def test_attention_over_steps_is_well_and_over_its_one_score_is_not(steps):
     assert finding.site == "score"
 
 
-@pytest.mark.parametrize("samples", [3, 16])
+@pytest.mark.parametrize("samples", [2, 16])
 def test_the_axis_of_samples(samples):
     x, y = torch.randn(samples, 8), torch.arange(samples) % 3
     model = mlp(8, 16, 3).append(nn.Softmax(dim=0))
     (finding,) = found(model, x, targets=y, loss=cross_entropy)
     assert finding.severity is Severity.WARNING
     assert finding.remedy.arguments == {"module": "3", "activation": "softmax"}
+    assert finding.evidence == {"units": 3, "size": samples}
     assert not found(mlp(8, 16, 3).append(nn.Softmax(dim=1)), x)
+
+
+def test_a_choice_among_the_nodes_of_a_set_is_well():
+    def likelihood(p, y):
+        return -(y * p.log()).sum()
+
+    x, one = torch.randn(50, 8, generator=seeded()), torch.eye(50)[:, 3:4]
+    pointer = mlp(8, 16, 1).append(nn.Softmax(dim=0))
+    assert not found(pointer, x, targets=one, loss=likelihood)
+    assert not found(pointer, x)
+    matching = mlp(8, 16, 50).append(nn.Softmax(dim=0))
+    assert not found(matching, x, targets=torch.eye(50), loss=likelihood)
+    several = mlp(8, 16, 4).append(nn.Softmax(dim=0))
+    grades = torch.rand(50, 4, generator=seeded()).softmax(0)
+    assert not found(several, x, targets=grades, loss=likelihood)
 
 
 def test_weights_over_a_bag_are_no_output():

@@ -31,9 +31,15 @@ def softmax_over_one(survey: Survey) -> Iterator[Finding]:
         0.098 on single images: a warning, as is one unit inside a net, which weighs
         one thing only.
 
+        A softmax along the first axis is right where that axis holds a set: the nodes
+        that a policy picks from, the list that is ranked. It is told only where every
+        row has a target of its own among the units: a class, or ones and zeros that
+        name one; and never where there are as many units as rows, which may be
+        matched with each other.
+
     Evidence:
-        units: how many the map before it has; size: of the axis that it goes over.
-        For samples, size is that of the batch that the graph was traced with.
+        units: how many the map before it has; size: of the axis that it goes over, for
+        the samples that of the first batch.
 
     Remedy:
         One unit: for a probability use a sigmoid, for a number no activation, for
@@ -74,16 +80,23 @@ def softmax_over_one(survey: Survey) -> Iterator[Finding]:
                 severity=None if act.ends else Severity.WARNING,
                 remedy=_for_one(found, act),
             )
-        elif act.over == "samples" and act.size > 1:
+        elif act.over == "samples" and _by_row(survey, found, act):
             yield Finding(
                 site=act.site,
                 message="the softmax goes over the {size} samples of the batch, so "
                 "that each output depends on the other samples",
                 cause="its axis is that of the samples, not of the classes",
-                evidence={"units": _units(survey, act), "size": act.size},
+                evidence={"units": _units(survey, act), "size": found.samples},
                 severity=Severity.WARNING,
                 remedy=_for_samples(survey, act),
             )
+
+
+def _by_row(survey: Survey, found: Inputs, act: Act) -> bool:
+    """Return whether each sample of the batch has a target of its own."""
+    targets = found.targets
+    own = targets is not None and targets.kind in {"classes", "one-hot"}
+    return own and 1 < found.samples != _units(survey, act)
 
 
 def _units(survey: Survey, act: Act) -> int:
