@@ -49,3 +49,63 @@ def test_no_bias_no_finding():
 def test_another_map_than_the_first_is_not_asked():
     model = nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1), nn.Linear(4, 2))
     assert not found(normals(60, 4), model)
+
+
+class Before(nn.Module):
+    """Does something to the input before a map reads it."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.map = how, nn.Linear(4, 3)
+        self.register_buffer("mean", torch.full((4,), 0.25))
+
+    def forward(self, x):
+        return self.map(self.how(self, x)).relu()
+
+
+def mutated(_, x):
+    if x.sum() < 0:  # cannot be exported
+        return x
+    x = x.clone()
+    x[:, 0] -= 1
+    return x
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (lambda m, x: x, True),
+        (lambda m, x: x[:, None].expand(-1, 2, -1).clone().flatten(0, 1), True),
+        (lambda m, x: x.double().float(), True),
+        (lambda m, x: x - m.mean, False),
+        (lambda m, x: x + 0.1 * torch.randn_like(x) if m.training else x, False),
+        (lambda m, x: x / 3, False),
+        (lambda m, x: x.long().float(), False),
+        (lambda m, x: x.reshape(-1, 4, 4).mT.reshape(-1, 4), False),
+        (lambda m, x: x.cumsum(-1), False),
+        (lambda m, x: torch.cat([x, m.map(x)], -1)[:, -4:], False),
+        (mutated, False),
+    ],
+)
+def test_only_what_reads_the_input_as_it_comes(how, told):
+    assert bool(found(coded(), Before(how))) is told
+
+
+def test_a_map_that_is_used_elsewhere_too():
+    model = Before(lambda m, x: x)
+    model.map = nn.Linear(4, 4)
+    assert found(coded(), model)
+    model.how = lambda m, x: m.map(x).tanh()
+    assert not found(coded(), model)
+
+
+def test_it_is_the_same_map_after_all():
+    """Of a model that takes a mean off, W + c a' and b - c are another."""
+    x = coded()
+    for how in (lambda m, x: x, lambda m, x: x - m.mean):
+        model = Before(how)
+        before = model(x)
+        model.map.weight.data += 0.7
+        model.map.bias.data -= 0.7
+        same = torch.allclose(model(x), before, atol=1e-5)
+        assert same is bool(found(x, model))

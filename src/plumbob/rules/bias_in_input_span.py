@@ -23,7 +23,8 @@ def bias_in_input_span(
         farther); weights and biases read one by one mean nothing, and the curvature
         has an exact zero for each unit. It was looked for in the first batch, by
         least squares over at least twice as many rows as columns, and only for maps
-        of the raw input.
+        that read rows of the input unchanged: a mean that the model takes off first
+        takes the constant off.
 
     Evidence:
         columns of inputs: how many have a part in the sum; units: biases that are

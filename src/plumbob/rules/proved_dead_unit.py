@@ -26,9 +26,9 @@ def proved_dead_unit(survey: Survey) -> Iterator[Finding]:
         proved so, in training as in inference, nothing is said. Then z = w.x + b is at
         most b plus, for each weight, the larger of its products with the two ends;
         zeros that a convolution is padded with count as inputs. Where that is 0 or less
-        the unit gives 0 for every input, not only for those seen. In inference it and what it feeds can
-        be removed without a change; in training it has no gradient, and only a change
-        of the layers before it, or decay, can bring it back.
+        the unit gives 0 for every input, not only for those seen. In inference it and
+        what it feeds can be removed without a change; in training it has no gradient,
+        and only a change of the layers before it, or decay, can bring it back.
 
     Evidence:
         dead of units: those proved; unit and highest: the one whose bound is lowest,

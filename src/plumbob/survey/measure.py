@@ -123,7 +123,8 @@ def measure(
         reading = readings.get(name, Reading())
         if holds(most, reading.z):
             readings[name] = replace(reading, ceiling=most)
-    for name, sums in (ones(first, found) if first else {}).items():
+    sums_of = ones(model, built.graphs.values(), first, found) if first else {}
+    for name, sums in sums_of.items():
         readings[name] = replace(readings.get(name, Reading()), ones=sums)
     for name, row in rows.items():
         readings[name] = replace(readings.get(name, Reading()), rows=row)
