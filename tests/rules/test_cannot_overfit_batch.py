@@ -34,6 +34,8 @@ def severities(facts, *tries):
         (UNKNOWN, (0.9,), []),
         (UNKNOWN, (0.998,), ["INFO"]),
         (UNKNOWN, (0.9995,), ["WARNING"]),
+        (replace(KNOWN, constant=0.5, floor=0.5), (0.51,), []),
+        (replace(UNKNOWN, first=0.0, goal=0.0), (0.1,), []),
     ],
 )
 def test_what_is_told_where_no_optimiser_gets_there(facts, lows, told):
@@ -121,6 +123,20 @@ def test_a_warm_up_is_tried_at_its_full_rate():
     facts, severe = told(model, x, y, optimizer=optimizer)
     assert not severe
     assert [one.lr for one in facts.tries] == [0.01]
+
+
+def test_where_a_constant_is_as_good_as_any_output_its_loss_is_no_measure():
+    x, y = binary()
+    report = plumbob.check(
+        mlp(8, 16, 1),
+        x,
+        targets=y,
+        loss=lambda o, t: (o.mean() - t.mean()).square(),
+        select="PB608",
+    )
+    assert not report.crashed
+    assert not report.findings
+    assert report.survey.overfit.constant is None
 
 
 def test_no_more_samples_than_the_parameters_can_learn():

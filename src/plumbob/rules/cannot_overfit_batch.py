@@ -81,6 +81,9 @@ def cannot_overfit_batch(
     facts = survey.overfit
     assert facts is not None
     tries = facts.tries
+    start = facts.first if facts.constant is None else facts.constant
+    if min(start, facts.first) <= facts.goal:
+        return  # there is nothing to gain
     own = next((one for one in tries if one.own), None)
     evidence = {"samples": facts.samples, "first": facts.first, "goal": facts.goal}
     if tries[-1].low <= facts.goal:
