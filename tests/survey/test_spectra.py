@@ -27,6 +27,35 @@ def test_near_rank_one_it_is_exact():
     assert top(np.outer(u, v)).stable_rank == pytest.approx(1)
 
 
+@pytest.mark.parametrize("size", [1e-40, 1e-30, 1.0, 3e18, 1e20, 1e37])
+def test_of_any_size_that_float32_holds(size):
+    unit = np.random.default_rng(0).standard_normal((20, 30))
+    matrix = (size * unit).astype(np.float32)
+    found, exact = top(matrix), np.linalg.svd(unit, compute_uv=False)
+    near = 1e-5 if size > 1e-37 else 1e-3  # below it float32 holds fewer digits
+    assert found.frobenius == pytest.approx(size * np.linalg.norm(unit), rel=near)
+    assert found.stable_rank == pytest.approx(top(unit).stable_rank, rel=near)
+    assert found.top <= size * exact[0] * (1 + near)
+
+
+def test_a_diverged_net_is_still_judged():
+    model = nn.Sequential(nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 9))
+    model[0].weight.data *= 1e20
+    survey = measure(model)
+    assert all(survey.readings[name].spectrum for name in ("0", "2"))
+    assert spectra(model.double(), survey.sites).keys() == {"0", "2"}
+    model[0].weight.data *= 1e100
+    assert spectra(model, survey.sites).keys() == {"2"}
+
+
+def test_what_does_not_converge_has_none(monkeypatch):
+    def eigh(_):
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(np.linalg, "eigh", eigh)
+    assert top(np.ones((9, 9))) is None
+
+
 def test_no_numbers():
     assert top(np.zeros((9, 9))).stable_rank == 0
     assert top(np.full((9, 9), np.nan)) is None

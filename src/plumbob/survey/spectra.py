@@ -28,7 +28,9 @@ def spectra(model: nn.Module, sites: Sequence[Site]) -> dict[str, Spectrum]:
         if (view := weights.of(site)) is None:
             continue
         raw, dtype = view
-        values = raw if dtype == "float32" else decode(raw, dtype).astype(np.float32)
+        with np.errstate(over="ignore"):  # a float64 of 1e200: no spectrum
+            single = dtype == "float32"
+            values = raw if single else decode(raw, dtype).astype(np.float32)
         spectrum = top(np.moveaxis(values, 1, 0).reshape(site.out, -1))
         if spectrum is not None:
             found[site.name] = spectrum
@@ -38,7 +40,8 @@ def spectra(model: nn.Module, sites: Sequence[Site]) -> dict[str, Spectrum]:
 def top(matrix: Float[Any, "out in"], steps: int = STEPS) -> Spectrum | None:
     """Return the largest singular value by Lanczos on W'W; None if not finite.
 
-    The iteration starts at the longest row, which in a matrix of rank one is the
+    The products are those of W over its largest |w|: in float32 the square of a W of
+    1e20 is infinite, and that of one of 1e-30 is 0. The iteration starts at the longest row, which in a matrix of rank one is the
     singular vector itself, and keeps its basis orthogonal by doing so again. It ends
     early where the matrix is seen to be far from rank one: the residual tells.
 
@@ -47,12 +50,14 @@ def top(matrix: Float[Any, "out in"], steps: int = STEPS) -> Spectrum | None:
         of a matrix. B. Parlett (1980), The symmetric eigenvalue problem, section 13.2
         (the residual is the last coupling times the last entry).
     """
+    largest = max(abs(float(matrix.min())), abs(float(matrix.max())))
+    if not np.isfinite(largest):
+        return None
+    if not largest:
+        return Spectrum(top=0.0, residual=0.0, frobenius=0.0)
+    matrix = (matrix / matrix.dtype.type(largest)).astype(matrix.dtype, copy=False)
     squares = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)
     total = float(squares.sum())
-    if not np.isfinite(total):
-        return None
-    if not total:
-        return Spectrum(top=0.0, residual=0.0, frobenius=0.0)
     v = matrix[int(squares.argmax())].astype(np.float64)
     basis = [v / np.linalg.norm(v)]
     diagonal: list[float] = []
@@ -66,7 +71,10 @@ def top(matrix: Float[Any, "out in"], steps: int = STEPS) -> Spectrum | None:
         for _ in range(2):
             w -= every.T @ (every @ w)
         ritz = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
-        values, vectors = np.linalg.eigh(ritz)
+        try:
+            values, vectors = np.linalg.eigh(ritz)
+        except np.linalg.LinAlgError:  # an iteration, which may fail to converge
+            return None
         value, last = float(values[-1]), float(abs(vectors[-1, -1]))
         norm = float(np.linalg.norm(w))
         far = len(diagonal) >= FEW and FAR * value < total
@@ -75,7 +83,7 @@ def top(matrix: Float[Any, "out in"], steps: int = STEPS) -> Spectrum | None:
         beside.append(norm)
         basis.append(w / norm)
     return Spectrum(
-        top=float(np.sqrt(max(value, 0.0))),
-        residual=norm * last,
-        frobenius=float(np.sqrt(total)),
+        top=largest * float(np.sqrt(max(value, 0.0))),
+        residual=largest * (largest * norm * last),
+        frobenius=largest * float(np.sqrt(total)),
     )
