@@ -139,6 +139,27 @@ def test_where_a_constant_is_as_good_as_any_output_its_loss_is_no_measure():
     assert report.survey.overfit.constant is None
 
 
+def test_steps_to_where_the_loss_refuses_the_outputs_are_steps_too_long():
+    def root(o, t):
+        if bool((o < 0).any()):
+            raise ValueError("below 0")
+        return (o.sqrt() - t).square().mean()
+
+    x, y = binary()
+    model = mlp(8, 64, 1)
+    with torch.no_grad():
+        model[-1].weight.mul_(0.01)
+        model[-1].bias.fill_(1.0)
+    facts, severe = told(
+        model, x, 1 + y, root, optimizer=torch.optim.SGD(model.parameters(), 1e3)
+    )
+    own, *others = facts.tries
+    assert own.own
+    assert own.steps < 5
+    assert others[-1].low <= facts.goal
+    assert severe == ["WARNING"]
+
+
 def test_no_more_samples_than_the_parameters_can_learn():
     x, _ = binary()
     facts, severe = told(mlp(8, 3, 1), x, x[:, :1], mse_loss)

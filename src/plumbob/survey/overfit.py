@@ -151,11 +151,19 @@ def _trainee(scene: Scene, few: Batch, rate: float | None) -> Trainee:
 def _run(
     trainee: Trainee, name: str, goal: float, tell: Callable[[str], None]
 ) -> tuple[int, float, float]:
-    """Step to the goal; return steps, the lowest loss of half of them, and of all."""
+    """Step to the goal; return steps, the lowest loss of half of them, and of all.
+
+    Where steps lead to outputs that the loss refuses, it is no longer finite.
+    """
     half = low = float("inf")
     steps = 0
     for steps in range(STEPS + 1):
-        value, gradients = trainee.gradients()
+        try:
+            value, gradients = trainee.gradients()
+        except Exception:  # the user's own code may raise anything
+            if steps == 0:
+                raise
+            break
         low = min(low, value) if isfinite(value) else low
         if steps <= STEPS // 2:
             half = low
