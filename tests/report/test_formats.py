@@ -165,6 +165,49 @@ def test_golden(form):
     assert told == path.read_text(encoding="utf-8")
 
 
+def told(form, *findings):
+    report = Report(findings=findings, survey=survey())
+    return importlib.import_module(f"plumbob.report.{form}").render(report)
+
+
+@pytest.mark.parametrize("form", ["text", "concise", "markdown", "html"])
+def test_what_one_root_explains_is_told_once_a_code(form):
+    below = [finding(site=f"deep{i}", message=f"says {i}", units=()) for i in range(14)]
+    other = finding(code="PB205", site="deep3", message="says too")
+    root = finding(code="PB104", site="first", consequences=(*below, other))
+    text = " ".join(told(form, root).split())
+    assert "says 0" in text
+    assert "says 1" not in text
+    assert f"also at: {', '.join(f'deep{i}' for i in range(1, 9))} and 5 more" in text
+    assert text.count("PB205") == 1
+    assert len(json.loads(told("json", root))["findings"][0]["consequences"]) == 15
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "html"])
+def test_findings_that_differ_by_numbers_are_told_once(form):
+    alike = [
+        finding(
+            site=f"layers.{i}.norm",
+            message=f"{i + 2} units, -1.{i}e-0{i}, are carried by layers.{i}.fc",
+            consequences=(finding(code="PB501", site=f"layers.{i}.fc"),),
+        )
+        for i in range(3)
+    ]
+    text = " ".join(told(form, *alike, finding(cause="another")).split())
+    assert "2 units" in text
+    assert "3 units" not in text
+    label = "lso at, with numbers of their own"
+    assert re.search(label + r"\W.*layers\.1\.norm, layers\.2\.norm", text)
+    assert text.count("PB501") == 1
+    assert "another" in text
+    assert len(json.loads(told("json", *alike))["findings"]) == 3
+
+
+def test_the_same_words_are_no_numbers_of_their_own():
+    same = [finding(site=f"fc{i}") for i in range(3)]
+    assert "also at: fc1, fc2\n" in told("text", *same)
+
+
 @pytest.mark.parametrize("form", [*FORMS, "html"])
 def test_an_empty_report(form):
     assert importlib.import_module(f"plumbob.report.{form}").render(EMPTY)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from plumbob.report.words import MARK, summary
+from plumbob.report.words import MARK, explained, places, summary
 from plumbob.types import Finding, Severity
 
 if TYPE_CHECKING:
@@ -10,11 +10,13 @@ if TYPE_CHECKING:
 
 
 def render(report: "Report") -> str:
-    """Return a line per finding, consequences indented, and the summary."""
+    """Return a line per finding, one per code that it explains, and the summary."""
     lines = list[str]()
     for finding in report.findings:
         lines.append(_line(finding))
-        lines += [f"  {_line(consequence)}" for consequence in finding.consequences]
+        for consequence, others in explained([finding]):
+            also = f" (also at: {places(others)})" if others else ""
+            lines.append(f"  {_line(consequence)}{also}")
     lines += [f"{code}: crashed: {error}" for code, error in report.crashed.items()]
     if report.not_judged:
         lines.append(f"Not judged: {len(report.not_judged)} (--format text says why).")

@@ -10,7 +10,9 @@ from plumbob.report.table import rows
 from plumbob.report.words import (
     MARK,
     alike,
+    also,
     evidence,
+    explained,
     followed,
     number,
     places,
@@ -54,6 +56,8 @@ def render(report: "Report") -> str:
         report=report,
         entries=_entries(report),
         places=places,
+        also=also,
+        explained=explained,
         about=dict(report.survey.about),
         summary=summary(report),
         followed=followed(report),

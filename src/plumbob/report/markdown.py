@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from plumbob.report.words import (
     MARK,
     alike,
+    also,
     evidence,
+    explained,
     followed,
     places,
     safety,
@@ -29,16 +31,18 @@ def _lines(report: "Report") -> Iterator[str]:
     yield f"# plumbob\n\n{summary(report)} {followed(report)}".rstrip()
     if report.findings:
         yield "\n| | code | site | |\n|---|---|---|---|"
-        for finding in report.findings:
+        for finding, others in alike(report.findings):
+            more = f" and {len(others)} more" if others else ""
             yield (
                 f"| {_mark(finding)} | {finding.code} {finding.name} | "
-                f"{_code(finding.site)} | {_escaped(finding.message)} |"
+                f"{_code(finding.site)}{more} | {_escaped(finding.message)} |"
             )
     for finding, others in alike(report.findings):
         yield f"\n## {finding.code} {finding.name}: {_code(finding.site)}\n"
         yield f"{_mark(finding)}: {_escaped(finding.message)}\n"
         if others:
-            yield f"- **Also at**: {_escaped(places(others))}"
+            label = also(finding, others).capitalize()
+            yield f"- **{label}**: {_escaped(places(others))}"
         yield f"- **Cause**: {_escaped(finding.cause)}"
         yield f"- **Evidence**: {_escaped(evidence(finding))}"
         yield f"- **Help**: {_escaped(finding.remedy.advice)} ({safety(finding)})"
@@ -46,10 +50,11 @@ def _lines(report: "Report") -> Iterator[str]:
             yield "- **Proof**:"
         for i, step in enumerate(finding.steps, 1):
             yield f"  {i}. {_escaped(step)}"
-        for other in finding.consequences:
+        for other, more in explained([finding, *others]):
             yield (
                 f"- Explains {other.code} {other.name} at {_code(other.site)}: "
                 f"{_escaped(other.message)}"
+                + (f" (also at: {_escaped(places(more))})" if more else "")
             )
     for title, reasons in (
         ("Not judged", report.not_judged),

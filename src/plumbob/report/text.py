@@ -9,7 +9,9 @@ from rich.text import Text
 from plumbob.report.words import (
     MARK,
     alike,
+    also,
     evidence,
+    explained,
     followed,
     places,
     safety,
@@ -50,7 +52,7 @@ def _finding(finding: Finding, others: list[Finding], width: int) -> Text:
     lines = [_headline(finding)]
     lines += _wrapped(finding.message, width)
     if others:
-        lines += _wrapped(places(others), width, label="also at: ")
+        lines += _wrapped(places(others), width, label=f"{also(finding, others)}: ")
     if finding.units:
         lines += _wrapped(units(finding.units), width, label="units: ")
     lines += _wrapped(finding.cause, width, label="cause: ")
@@ -60,9 +62,11 @@ def _finding(finding: Finding, others: list[Finding], width: int) -> Text:
         lines += _wrapped(f"{i}. {step}", width, label=label, style="dim")
     remedy = f"{finding.remedy.advice} [{safety(finding)}]"
     lines += _wrapped(remedy, width, label="help: ", bold=True)
-    for consequence in finding.consequences:
+    for consequence, more in explained([finding, *others]):
         head = Text("  explains: ") + _headline(consequence)
         lines += [head, *_wrapped(consequence.message, width, indent="    ")]
+        if more:
+            lines += _wrapped(places(more), width, indent="    ", label="also at: ")
     return Text("\n").join(lines)
 
 

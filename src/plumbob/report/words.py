@@ -1,6 +1,7 @@
 """What all formats say alike: marks, counts, evidence, lists of names."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ _SAFETY = {
     Safety.MANUAL: "by hand",
 }
 _LISTED = 8
+_NUMBER = re.compile(r"[-+]?(\d[\d.,]*(e[-+]?\d+)?|\b(nan|inf)\b)")
 
 
 def summary(report: "Report") -> str:
@@ -78,11 +80,31 @@ def together(reasons: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def alike(findings: Iterable[Finding]) -> Iterator[tuple[Finding, list[Finding]]]:
-    """Yield the first of findings that say the same, and the others."""
+    """Yield the first of findings that say the same but for numbers, and the others.
+
+    Names of layers differ by numbers as well: "carried by layers.3.norm".
+    """
     groups: dict[tuple[object, ...], list[Finding]] = {}
     for f in findings:
-        said = (f.code, f.severity, f.message, f.cause, bool(f.consequences) and id(f))
+        words = (_NUMBER.sub("#", text) for text in (f.message, f.cause))
+        said = (f.code, f.severity, f.remedy.safety, *words)
         groups.setdefault(said, []).append(f)
+    for first, *others in groups.values():
+        yield first, others
+
+
+def also(first: Finding, others: Iterable[Finding]) -> str:
+    """Return the words before the places of findings that are like the first."""
+    said = {(f.message, f.cause) for f in (first, *others)}
+    return "also at" if len(said) == 1 else "also at, with numbers of their own"
+
+
+def explained(findings: Iterable[Finding]) -> Iterator[tuple[Finding, list[Finding]]]:
+    """Yield the first of each code that findings explain, and its others."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        for consequence in finding.consequences:
+            groups.setdefault(consequence.code, []).append(consequence)
     for first, *others in groups.values():
         yield first, others
 

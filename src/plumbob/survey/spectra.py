@@ -41,9 +41,10 @@ def top(matrix: Float[Any, "out in"], steps: int = STEPS) -> Spectrum | None:
     """Return the largest singular value by Lanczos on W'W; None if not finite.
 
     The products are those of W over its largest |w|: in float32 the square of a W of
-    1e20 is infinite, and that of one of 1e-30 is 0. The iteration starts at the longest row, which in a matrix of rank one is the
-    singular vector itself, and keeps its basis orthogonal by doing so again. It ends
-    early where the matrix is seen to be far from rank one: the residual tells.
+    1e20 is infinite, and that of one of 1e-30 is 0. The iteration starts at the longest
+    row, which in a matrix of rank one is the singular vector itself, and keeps its
+    basis orthogonal by doing so again. It ends early where the matrix is seen to be far
+    from rank one: the residual tells.
 
     References:
         G. Golub and W. Kahan (1965), Calculating the singular values and pseudo-inverse
