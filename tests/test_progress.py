@@ -24,3 +24,9 @@ def test_who_steps_in_proportion_to_the_gradient():
     assert known == [True, False, False]
     both = replace(SGD, name="SGD + Adam")
     assert in_proportion(chain([1.0], optimizer=both))
+
+
+def test_without_a_floor_only_that_nothing_is_learnt_can_be_said():
+    likelihood = replace(output(-1.0, constant=-0.5), floor=None)
+    assert learnt(chain([1.0], output=likelihood)) is None
+    assert learnt(chain([1.0], output=replace(likelihood, loss=-0.5))) == 0

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from math import isfinite
 
+from plumbob.progress import learnt
 from plumbob.rule import rule
 from plumbob.types import (
     Finding,
     Needs,
-    Output,
     Remedy,
     Severity,
     Stage,
@@ -144,9 +144,9 @@ def bad_targets(
     trained = survey.said is Stage.TRAINED or steps >= steps_above
     if not trained or fits is None or output is None:
         return
-    learnt = _learnt(output)
+    share = learnt(survey)
     independent = fits.neighbour > fits.lucky and fits.luckiest > power_above
-    if learnt is not None and learnt < learnt_below and independent:
+    if share is not None and share < learnt_below and independent:
         yield _finding(
             "the trained model is no better than a constant ({learnt:.1%} learnt), and "
             "the nearest neighbours of {samples} inputs agree no more than shuffled "
@@ -154,7 +154,7 @@ def bad_targets(
             "hardly anything of these labels can be told from the inputs, or the two "
             "are not in the same order: which one, this does not show",
             {
-                "learnt": learnt,
+                "learnt": share,
                 "samples": fits.samples,
                 "neighbour": fits.neighbour,
                 "lucky": fits.lucky,
@@ -198,9 +198,3 @@ def _constant(found: Targets) -> bool:
         return False
     sd = found.numbers.feature_sd
     return found.distinct == 1 or (sd is not None and not sd.any())
-
-
-def _learnt(output: Output) -> float | None:
-    if output.floor is None or output.constant <= output.floor:
-        return None
-    return (output.constant - output.loss) / (output.constant - output.floor)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from plumbob.progress import learnt
 from plumbob.rule import rule
 from plumbob.types import Act, Finding, Needs, Remedy, Safety, Severity, Survey
 
@@ -71,9 +72,9 @@ def doubled_activation(
         using graph transformations, section 4 (redundant and misplaced activations).
     """
     assert survey.inputs is not None
-    learnt = _learnt(survey)
-    known = {} if learnt is None else {"learnt": learnt}
-    done = learnt is not None and learnt > learnt_above
+    share = learnt(survey)
+    known = {} if share is None else {"learnt": share}
+    done = share is not None and share > learnt_above
     for act in survey.inputs.acts:
         if act.before and _again(act, act.before[-1]):
             harmless = done or act.name not in SQUEEZE
@@ -109,14 +110,6 @@ def _between(act: Act) -> bool:
     """Return whether all that a map sees are the shares of a softmax over units."""
     softmax = act.name == "softmax" and act.over == "units" and act.size > 1
     return softmax and act.feeds is not None and act.alone
-
-
-def _learnt(survey: Survey) -> float | None:
-    """Return what share of the loss above its floor the model has taken away."""
-    found = survey.output
-    if found is None or found.floor is None or found.constant <= found.floor:
-        return None
-    return (found.constant - found.loss) / (found.constant - found.floor)
 
 
 def _set(act: Act, new: str, advice: str) -> Remedy:
