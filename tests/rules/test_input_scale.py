@@ -233,6 +233,24 @@ def test_only_what_the_first_map_reads_is_judged(given, before):
     assert not found(Between(before, same), given(x), y)
 
 
+@pytest.mark.parametrize("units", [torch.ones(8) / 1000, torch.logspace(-7, 0, 8)])
+@pytest.mark.parametrize("told", [False, True])
+def test_what_one_of_several_maps_sees_well_is_not_lost(units, told):
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.deep = nn.Linear(8, 16), nn.Linear(8, 16)
+            self.head = nn.Linear(16, 1)
+
+        def forward(self, x):
+            wide = self.wide(x)
+            deep = self.deep(x if told else x / units)
+            return self.head((wide + deep).relu())
+
+    x, y = data()
+    assert bool(found(Wide(), x * units, y)) is told
+
+
 @pytest.mark.parametrize(("scale", "mean"), [(5e3, 2e4), (5e3, 0), (1e-3, 0.5)])
 @pytest.mark.parametrize("size", [1, 0])
 def test_a_model_may_put_its_outputs_in_the_targets_units(scale, mean, size):

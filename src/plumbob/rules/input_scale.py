@@ -1,12 +1,13 @@
 """PB603: inputs or targets are far too large, too small or too unequal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from plumbob.progress import learnt
 from plumbob.remedies import standardise
 from plumbob.rule import rule
 from plumbob.types import Finding, Moments, Needs, Remedy, Severity, Site, Survey
@@ -62,12 +63,13 @@ def input_scale(
         has learnt in spite of it.
 
     Evidence:
-        All of inputs is of what the first map reads, per feature or channel. size: root
-        mean square; output: standard deviation of the outputs as the loss reads them,
-        of their net input where these are probabilities; target: that of the targets,
-        1 for classes; louder = output / target. length: the root of the
-        features' summed variance. unequal: the largest standard deviation of a feature
-        (`feature`) over the median one.
+        All of inputs is of what the first map reads, per feature or channel; of several
+        maps that of the one best off, but for `size`. size: root mean square; output:
+        standard deviation of the outputs as the loss reads them, of their net input
+        where these are probabilities; target: that of the targets, 1 for classes;
+        louder = output / target. length: the root of the features' summed variance.
+        unequal: the largest standard deviation of a feature (`feature`) over the
+        median one.
         learnt: the share of what there is to learn that is learnt, where known.
 
     Args:
@@ -114,20 +116,26 @@ def input_scale(
         LeCun, Bottou, Orr and Müller (1998), Efficient BackProp, section 4.3.
     """
     assert survey.inputs is not None
-    learnt = _learnt(survey)
-    if learnt is not None and learnt > learnt_above:
+    share = learnt(survey)
+    if share is not None and share > learnt_above:
         return
-    known = {} if learnt is None else {"learnt": learnt}
+    known = {} if share is None else {"learnt": share}
     given = survey.inputs.given
     first = [s for s in survey.sites if s.kind in MAPS and s.reads_input]
-    x = _read(survey, first[0]) if first and len(given) == 1 else None
+    read = {s: x for s in first if (x := _read(survey, s)) is not None}
     seen = _seen(survey)
-    if x is not None and not any(site.norm for site in first):
-        size = float(np.sqrt((x.var + x.mean**2).mean()))
+    if (
+        len(given) == 1
+        and 0 < len(read) == len(first)
+        and not any(site.norm for site in first)
+    ):
+        sizes = {s: np.sqrt((x.var + x.mean**2).mean()) for s, x in read.items()}
+        largest = max(first, key=sizes.__getitem__)
+        size = float(sizes[largest])
         if seen and size >= louder_above and seen.louder >= louder_above:
             yield _finding(
                 survey,
-                first[0],
+                largest,
                 "outputs are {louder:.0f} times as large as the targets ask for, as "
                 "the inputs are of size {size}",
                 "the inputs are too large for the initial weights",
@@ -135,11 +143,8 @@ def input_scale(
             )
             return
         if not any(site.kind == "norm" for site in survey.sites):
-            places = prod(given[0].shape) // len(x.mean)
-            sd = np.repeat(x.sd, max(places, 1))
-            yield from _small_or_unequal(
-                survey, first[0], sd, length_below, unequal_above
-            )
+            spread = {s: _spread(x, prod(given[0].shape)) for s, x in read.items()}
+            yield from _small_or_unequal(survey, spread, length_below, unequal_above)
     if seen is None or not seen.real:
         return
     if seen.bare and seen.target >= targets_above * max(seen.output, 1.0):
@@ -213,30 +218,40 @@ def _seen(survey: Survey) -> _Seen | None:
 
 def _small_or_unequal(
     survey: Survey,
-    site: Site,
-    sd: Float[Any, " features"],
+    spread: Mapping[Site, Float[Any, " features"]],
     length_below: float,
     unequal_above: float,
 ) -> Iterator[Finding]:
-    length = float(np.sqrt((sd**2).sum()))
-    if 0 < length <= length_below:
+    """Judge the map that is best off: what one of them sees is not lost."""
+    lengths = {site: float(np.sqrt((sd**2).sum())) for site, sd in spread.items()}
+    site = max(spread, key=lengths.__getitem__)
+    if 0 < lengths[site] <= length_below:
         yield _finding(
             survey,
             site,
             "the inputs vary by {length} in all: hardly anything reaches the first map",
             "the inputs are too small for the initial weights and the steps",
-            {"length": length},
+            {"length": lengths[site]},
         )
-    varied = sd[sd > 0]
-    unequal = float(varied.max() / np.median(varied)) if len(varied) > 1 else 1.0
-    if unequal >= unequal_above:
+    ratios = {site: _ratio(sd[sd > 0]) for site, sd in spread.items()}
+    site = min(spread, key=ratios.__getitem__)
+    if ratios[site] >= unequal_above:
         yield _finding(
             survey,
             site,
             "feature {feature} varies {unequal:,.0f} times as much as the median one",
             "the features have units of their own",
-            {"unequal": unequal, "feature": int(sd.argmax())},
+            {"unequal": ratios[site], "feature": int(spread[site].argmax())},
         )
+
+
+def _ratio(sd: Float[Any, " varied"]) -> float:
+    return float(sd.max() / np.median(sd)) if len(sd) > 1 else 1.0
+
+
+def _spread(x: Moments, size: int) -> Float[Any, " features"]:
+    """Return deviations, that of a channel as often as it has places."""
+    return np.repeat(x.sd, max(size // len(x.sd), 1))
 
 
 def _read(survey: Survey, site: Site) -> Moments | None:
@@ -270,11 +285,3 @@ def _remedy(survey: Survey, site: Site | None, advice: str) -> Remedy:
     if site is None or len(reads) > 1:
         return Remedy(advice=advice)
     return standardise(survey, site, advice)
-
-
-def _learnt(survey: Survey) -> float | None:
-    """Return what share of the loss above its floor the model has taken away."""
-    found = survey.output
-    if found is None or found.floor is None or found.constant <= found.floor:
-        return None
-    return (found.constant - found.loss) / (found.constant - found.floor)
