@@ -46,7 +46,13 @@ def test_the_score_of_sokar_et_al(spread, fires):
 
 
 @pytest.mark.parametrize(
-    "site", [{"activation": "relu"}, {"is_output": True}, {"gates": True}]
+    "site",
+    [
+        {"activation": "relu"},
+        {"activation": "softplus"},
+        {"is_output": True},
+        {"gates": True},
+    ],
 )
 def test_what_is_not_judged(site):
     assert not layer([0.0] * 9 + [1.0], [0.0] * 9 + [0.5], **site)
@@ -81,3 +87,41 @@ def test_small_rows_are_drawn_anew():
     (told,) = findings(dormant_unit, measure(model, x))
     assert (told.severity, told.remedy.act) == (Severity.INFO, "redraw-units")
     assert told.evidence["small"] == 10
+
+
+class Noisy(nn.Module):
+    """A deviation begun at softplus(-5) beside a mean, as of a latent code."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.mean, self.scale, self.out = (
+            nn.Linear(a, b) for a, b in ((8, 16), (16, 4), (16, 4), (4, 2))
+        )
+        self.scale.bias.data.fill_(-5)
+
+    def forward(self, x):
+        h = self.body(x).tanh()
+        noise = torch.randn(len(x), 4)
+        return self.out(self.mean(h) + nn.functional.softplus(self.scale(h)) * noise)
+
+
+class Selective(nn.Module):
+    """Steps of 1e-3 to 1e-2 at which a state decays, as of a state-space model."""
+
+    def __init__(self):
+        super().__init__()
+        self.dt, self.out = nn.Linear(8, 16), nn.Linear(16, 2)
+        self.decay = nn.Parameter(-torch.arange(1.0, 17))
+        step = torch.logspace(-3, -2, 16)
+        self.dt.bias.data = step.expm1().log()
+
+    def forward(self, x):
+        dt = nn.functional.softplus(self.dt(0.1 * x))
+        return self.out((dt * self.decay).exp())
+
+
+@pytest.mark.parametrize("net", [Noisy, Selective])
+def test_a_small_scale_is_not_dormant(net):
+    torch.manual_seed(0)
+    x = torch.randn(256, 8, generator=seeded())
+    assert not list(findings(dormant_unit, measure(net(), x)))

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from plumbob.paths import chains
+from plumbob.progress import learnt
 from plumbob.remedies import draw_chain
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Severity, Site, Survey
+from plumbob.types import Finding, Needs, Severity, Site, Stage, Survey
 
 
 @rule(
@@ -19,7 +20,11 @@ from plumbob.types import Finding, Needs, Severity, Site, Survey
     explains=("PB401", "PB402", "PB404"),
 )
 def signal_gain(
-    survey: Survey, *, share_below: float = 1e-3, fall_above: float = 30.0
+    survey: Survey,
+    *,
+    share_below: float = 1e-3,
+    fall_above: float = 30.0,
+    learnt_below: float = 0.1,
 ) -> Iterator[Finding]:
     """Deep in a chain of maps z is all but the same for every input.
 
@@ -31,11 +36,18 @@ def signal_gain(
         ReLU net begun by He's scheme. That is no fault. It is one where what is left
         is too little to learn from: every gradient is taken at nearly the same
         point, so that all the next maps can learn is a constant, and at 1e-7 the rest
-        is float32's rounding.
+        is float32's rounding. So it is one only where a next map reads it, and where
+        what tells inputs apart does not come back behind it by another way, as where
+        the map makes parameters: those of a transformer of images begin as the
+        identity, all but the same for every input, and what they act on is whole.
+        A net that has learnt has lost nothing that it needed, and one that has nothing
+        to learn needs nothing; a trained net of which no loss is known may have, so
+        there it is info.
 
     Evidence:
         share: the root of the mean var[z] over units, in that of the mean z^2; start
-        the same at the chain's first map, maps before; sd and size the two parts.
+        the same at the chain's first map, maps before; sd and size the two parts;
+        after: the largest share at the maps behind.
 
     Args:
         share_below: share from which it is told. Digits, 48 wide, begun with zero or
@@ -43,7 +55,9 @@ def signal_gain(
             (ReLU), 24 : 7 at 0.03 and 40 % lost after 25 epochs at 4e-3 (sigmoid);
             none that had less than 1e-3 trained in 25 epochs.
         fall_above: how many times as large the share was at the chain's first map.
-            Where it is small from the start, the input is what has an offset.
+            Where it is small from the start, the input is what has an offset. Of all
+            maps behind as well: where one has more, it came back.
+        learnt_below: share learnt from which training evidently works.
 
     Remedy:
         Draw the chain with the right gain, and with biases that take the constant
@@ -66,14 +80,20 @@ def signal_gain(
         information propagation, section 3. X. Glorot and Y. Bengio (2010),
         Understanding the difficulty of training deep feedforward neural networks.
     """
+    progress = learnt(survey)
+    nothing_left = survey.output is not None and progress is None
+    if nothing_left or (progress is not None and progress >= learnt_below):
+        return
     for chain in chains(survey.sites):
         parts = [_parts(survey, site) for site in chain]
-        start = parts[0]
+        shares = [part[0] / part[1] if part else 0.0 for part in parts]
+        start = shares[0]
         for number, (site, part) in enumerate(zip(chain, parts, strict=True)):
-            if start is None or part is None or site.is_output or site.norm:
+            after = max(shares[number + 1 :], default=start)
+            if parts[0] is None or part is None or site.is_output or site.norm:
                 continue
-            share, began = part[0] / part[1], start[0] / start[1]
-            if share >= share_below or began <= fall_above * share:
+            share = shares[number]
+            if share >= share_below or start <= fall_above * max(share, after):
                 continue
             yield Finding(
                 site=site.name,
@@ -84,7 +104,8 @@ def signal_gain(
                 "activation, or an activation that is not centred",
                 evidence={
                     "share": share,
-                    "start": began,
+                    "start": start,
+                    "after": after,
                     "sd": part[0],
                     "size": part[1],
                     "maps": number,
@@ -96,6 +117,9 @@ def signal_gain(
                     "of the activation that each map reads, with biases that take its "
                     "value at 0 out; or put norms between the maps.",
                 ),
+                severity=Severity.INFO
+                if progress is None and site.stage is Stage.TRAINED
+                else Severity.WARNING,
             )
             break
 
