@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nets import seeded
 from plumbob.survey.output import output_facts
 from plumbob.types import Site
 
@@ -367,34 +366,6 @@ def test_what_is_held_must_not_count(outputs, loss, why):
     facts, unseen = output_facts([(head(), Z)], outputs, CLASSES, loss)
     assert facts is None
     assert why in unseen["targets"]
-
-
-@pytest.mark.parametrize(
-    "link",
-    [
-        functional.hardsigmoid,
-        lambda z: 0.5 + 0.5 * z.tanh(),
-        lambda z: z.sigmoid().square(),
-        lambda z: z.clamp(0.01, 0.99),
-    ],
-)
-def test_a_loss_of_probabilities_that_refuses_all_others(link):
-    outputs = link(torch.randn(N, generator=seeded()))
-    facts = measured(None, outputs, BINARY, nn.BCELoss())
-    assert facts.constant == pytest.approx(-P * np.log(P) - (1 - P) * np.log1p(-P))
-    assert facts.shifted <= facts.loss
-    assert facts.floor is None
-
-
-def normal(o, y):
-    return -torch.distributions.Normal(o[:, 0], o[:, 1]).log_prob(y).mean()
-
-
-def test_a_loss_that_refuses_an_output_of_zero():
-    outputs = torch.rand(N, 2, generator=seeded()) + 0.1
-    facts, unseen = output_facts([], outputs, SKEWED, normal)
-    assert facts is None
-    assert "scale" in unseen["targets"]
 
 
 def test_two_maps_that_may_have_made_the_output():

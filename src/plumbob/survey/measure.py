@@ -1,6 +1,5 @@
 """A model, and what the user has of data, loss and optimiser, to a survey."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -14,6 +13,7 @@ from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey import structures
+from plumbob.survey.about import about, digest
 from plumbob.survey.batches import LIMIT, Batch, batches
 from plumbob.survey.bounds import holds
 from plumbob.survey.breaks import first_break
@@ -37,7 +37,7 @@ from plumbob.survey.step import step_facts
 from plumbob.survey.structures import Structure, ours
 from plumbob.survey.trace import module_sites
 from plumbob.survey.weights import matrices, weigh
-from plumbob.types import Break, Census, Needs, Output, Reading, Site, Stage, Survey
+from plumbob.types import Break, Needs, Output, Reading, Site, Stage, Survey
 
 Makers = dict[str, Callable[[Scene], tuple[Any, str]]]
 
@@ -85,7 +85,7 @@ def measure(
     said = _stage(stage)
     tell = progress or _silence
     unseen: dict[str, str] = {}
-    about = _about(model)
+    notes = about(model)
     begun: list[Batch] = []
     if data is None:
         unseen |= dict.fromkeys(("graph", "activations"), "no data given")
@@ -111,9 +111,9 @@ def measure(
     unseen |= (dict.fromkeys(VALUES, HOLLOW) if hollow else unweighed) | why_not
     if probed:
         unseen |= probed.unseen
-        about["samples"] = probed.samples
+        notes["samples"] = probed.samples
         if probed.loss is not None:
-            about["loss"] = probed.loss
+            notes["loss"] = probed.loss
     found = tuple(replace(s, stage=stage_of.get(s.name, s.stage)) for s in found)
     readings = dict(probed.readings) if probed else {}
     for site in found if built.passed_by else ():
@@ -175,7 +175,7 @@ def measure(
         unseen=unseen,
         bends=built.bends,
         said=said or Stage.UNKNOWN,
-        about=about | {"digest": _digest(tensors)},
+        about=notes | {"digest": digest(tensors)},
         **more,
     )
 
@@ -377,25 +377,3 @@ def _known(
     for need, fact in facts.items():
         known |= need if fact else Needs(0)
     return known
-
-
-def _about(model: nn.Module) -> dict[str, str | int | float]:
-    parameters = list(model.parameters())
-    dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
-    return {
-        "model": type(model).__name__,
-        "parameters": sum(p.numel() for p in parameters),
-        "dtype": ", ".join(dtypes),
-        "mode": "training" if model.training else "evaluation",
-        "torch": torch.__version__,
-        "seed": str(torch.initial_seed()),
-    }
-
-
-def _digest(tensors: Mapping[str, Census]) -> str:
-    """Return a fingerprint of names, shapes and moments: the same model, the same."""
-    text = "\n".join(
-        f"{name} {c.shape} {c.dtype} {c.mean!r} {c.var!r}"
-        for name, c in sorted(tensors.items())
-    )
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
