@@ -30,7 +30,8 @@ def check(
     """Say what leans in a model, why, in numbers, and what to do about it.
 
     The model, its gradients, mode, hooks and buffers and all random states are left
-    bit for bit as found.
+    bit for bit as found; so are the modules and tensors of the loss, but not what it
+    counts or lists in a closure, or keeps within objects of other classes.
 
     Args:
         model: a module, or the path of a safetensors file or folder, which is judged
