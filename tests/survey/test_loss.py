@@ -10,6 +10,7 @@ from netting import seeded
 from plumbob.survey.batches import Batch
 from plumbob.survey.loss import loss_facts
 from plumbob.survey.loss_at import LossAt
+from plumbob.survey.measure import measure
 from plumbob.survey.outcome import NotMeasuredError
 from plumbob.survey.probe import Probed
 from plumbob.survey.scene import Scene
@@ -259,3 +260,20 @@ def test_a_loss_with_a_state_is_left_as_it_was():
     assert (float(loss.calls), loss.seen) == (0, [])
     silent = made(Scene, loss=None, probed=probed, sites=(), batch=batch)
     assert loss_facts(silent) == (None, "no loss that could be asked")
+
+
+def test_the_size_of_the_outputs_is_told_of_the_finite_ones():
+    outputs = 3 * Z + 1
+    outputs[0, 0] = torch.inf
+    known = facts(functional.mse_loss, outputs, Z)
+    finite = outputs[outputs.isfinite()].double()
+    assert (known.low, known.high) == (float(finite.min()), float(finite.max()))
+    assert known.sd == pytest.approx(float(finite.std(correction=0)))
+
+
+@pytest.mark.parametrize(("loss", "told"), [(dice, True), (nn.BCELoss(), False)])
+def test_where_it_is_not_known_what_a_loss_wants_that_is_told(loss, told):
+    model = nn.Sequential(nn.Linear(4, 5), nn.Sigmoid())
+    survey = measure(model, (normal(64, 4), LABELS), loss=loss)
+    assert (survey.loss.wants is None) == told
+    assert ("loss, in part" in survey.unseen) == told
