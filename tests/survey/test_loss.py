@@ -253,10 +253,8 @@ def test_a_loss_with_a_state_is_left_as_it_was():
     probed = made(Probed, outputs=ONE, targets=ONE, net_inputs={})
     batch = Batch(samples=8)
     loss = Counting()
-    known, why = loss_facts(
-        made(Scene, loss=loss, probed=probed, sites=(), batch=batch)
-    )
-    assert (known.batch, why) == (8, "")
+    known, _ = loss_facts(made(Scene, loss=loss, probed=probed, sites=(), batch=batch))
+    assert known.batch == 8
     assert (float(loss.calls), loss.seen) == (0, [])
     silent = made(Scene, loss=None, probed=probed, sites=(), batch=batch)
     assert loss_facts(silent) == (None, "no loss that could be asked")

@@ -145,3 +145,16 @@ def test_a_large_model_takes_one_step(monkeypatch):
     assert len(step.losses) == 2
     assert step.losses[0] == pytest.approx(trained(net, sgd, case, 1)[0])
     assert 0 < step.curvature < 2
+
+
+@pytest.mark.parametrize(("shift", "told"), [(0.0, False), (-100.0, True)])
+def test_a_loss_of_0_or_below_is_told(shift, told):
+    model = mlp(8, 16, 3)
+    survey = measure(
+        model,
+        torch.randn(16, 8, generator=seeded()),
+        targets=torch.randn(16, 3, generator=seeded(1)),
+        loss=lambda output, targets: (output - targets).square().mean() + shift,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.01),
+    )
+    assert ("0 or below" in survey.unseen.get("step, in part", "")) is told

@@ -33,6 +33,8 @@ def input_facts(scene: Scene) -> tuple[Inputs | None, str]:
         found = acts(scene.model, graph, _place(scene, place))
     targets = wanted(scene.probed.targets, output, _ignored(scene))
     fitted, why = _fits(scene, targets) if found.affine or scene.trained else (None, "")
+    if len(given) > 1:
+        why = why or "the scale of one input among several is not judged"
     return Inputs(
         samples=batch.samples,
         given=tuple(given),

@@ -36,9 +36,11 @@ def loss_facts(scene: Scene) -> tuple[Loss | None, str]:
         with kept, warnings.catch_warnings():  # it has warned when the batches ran
             warnings.simplefilter("ignore")
             at = LossAt.of(scene.loss, probed.outputs, probed.targets)
-            return behaviour(at, z, scene.batch.samples), ""
+            found = behaviour(at, z, scene.batch.samples)
     except NotMeasuredError as reason:
         return None, str(reason)
+    told = found.wants is not None or found.blind
+    return found, "" if told else "what outputs it wants cannot be told from its values"
 
 
 def behaviour(

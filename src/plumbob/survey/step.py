@@ -45,9 +45,12 @@ def step_facts(scene: Scene) -> tuple[Step | None, str]:
         if why_not := refused(scene):
             return known, why_not
         try:
-            return _tried(scene, known), why
+            found = _tried(scene, known)
         except Exception as error:  # whatever the user's model or optimiser raises
             return known, f"no step can be tried: {one_line(error)}"
+        if found.losses and found.losses[0] <= 0:
+            why = why or "a loss of 0 or below has no share that it rises by"
+        return found, why
 
 
 def refused(scene: Scene) -> str:
