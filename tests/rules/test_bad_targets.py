@@ -147,3 +147,14 @@ def test_what_a_critic_is_told_of_all_that_is_made_is_no_fault():
 
     (finding,) = found(mlp(8, 16, 4), x, torch.ones(200, 1), fooled)
     assert finding.severity is Severity.INFO
+
+
+def test_whole_numbers_beside_a_mean_and_a_deviation_are_no_classes():
+    x = torch.randn(256, 8, generator=seeded())
+    ages = (40 + 10 * x[:, 0]).round().long()
+
+    def loss(z, age):
+        deviation = nn.functional.softplus(z[:, 1]) + 1e-3
+        return nn.functional.gaussian_nll_loss(z[:, 0], age.float(), deviation)
+
+    assert not found(mlp(8, 16, 2), x, ages, loss)

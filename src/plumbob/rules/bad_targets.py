@@ -111,7 +111,7 @@ def bad_targets(
                 "Leave out or mend the targets that are not finite.",
             )
         return
-    if found.outside_values > 1:
+    if found.outside_values > 1 and _classified(survey):
         yield _finding(
             "{outside} labels lie outside 0 to {last}: from {low} to {high}",
             "they name no unit of the output",
@@ -190,6 +190,15 @@ def _compared(survey: Survey) -> bool:
     return survey.loss is not None and (
         survey.loss.wants is not None or survey.loss.targets in {"numbers", "levels"}
     )
+
+
+def _classified(survey: Survey) -> bool:
+    """Return whether the loss is known to take the targets for classes.
+
+    Ages are whole numbers too, beside the two outputs of a mean and a deviation.
+    """
+    loss = survey.loss
+    return loss is not None and (loss.wants is not None or loss.shift_free)
 
 
 def _constant(found: Targets) -> bool:
