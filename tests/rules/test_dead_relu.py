@@ -2,7 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
+import plumbob
 from hand import one
 from plumbob.judge import judge
 from plumbob.rule import findings
@@ -84,6 +88,47 @@ def test_an_input_that_does_not_vary():
     assert found.cause == (
         "the input: it is the same for every sample, so z = -0.25 always"
     )
+
+
+def trainable():
+    torch.manual_seed(0)
+    x = torch.randn(64, 8)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    return model, {"data": x, "targets": torch.arange(64) % 3, "loss": cross_entropy}
+
+
+@pytest.mark.parametrize("zeros", [16, 12])
+@pytest.mark.parametrize("bias", [0.0, -0.1])
+def test_zero_weights_are_not_an_input_that_does_not_vary(zeros, bias):
+    model, given = trainable()
+    model[0].weight.data[:zeros] = 0
+    model[0].bias.data[:] = bias
+    report = plumbob.check(model, **given)
+    (one,) = (f for f in report.findings if f.code == "PB201")
+    assert (one.evidence["by_zeros"], one.evidence["by_input"]) == (zeros, 0)
+    assert one.cause.startswith("the weights: ")
+    mended = plumbob.apply(one, model)
+    assert (mended[0].weight[:zeros].norm(dim=1) > 0).all()
+    assert torch.equal(mended[0].weight[zeros:], model[0].weight[zeros:])
+    left = plumbob.check(mended, **given).findings
+    assert "PB201" not in [f.code for f in left]
+
+
+def test_weights_that_vanish_beside_the_bias_are_not_an_input_that_does_not_vary():
+    model, given = trainable()
+    model[0].weight.data *= 1e-12
+    model[0].bias.data[:] = -1
+    one = next(f for f in plumbob.check(model, **given).findings if f.code == "PB201")
+    assert (one.evidence["by_zeros"], one.evidence["by_input"]) == (16, 0)
+
+
+def test_inputs_that_are_all_the_same_are_still_to_blame():
+    model, given = trainable()
+    model[0].bias.data[:] = -9
+    report = plumbob.check(model, **given | {"data": torch.ones(64, 8)})
+    (one,) = (f for f in report.findings if f.code == "PB201")
+    assert one.evidence["by_input"] == 16
+    assert one.remedy.act is None
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,16 @@ def test_half_of_minus_one_and_one_is_lost():
 
 
 @pytest.mark.parametrize(
+    ("shift", "says"), [(0.0, "50% of what"), (-1.5, "more than all what")]
+)
+def test_more_than_all_is_not_a_percentage(shift, says):
+    x, y = data()
+    (finding,) = found(net(nn.ReLU()), x, y + shift)
+    assert says in finding.message
+    assert finding.evidence["lost"] < 1 or shift
+
+
+@pytest.mark.parametrize(
     ("last", "told"),
     [
         ((nn.Sigmoid(),), True),

@@ -15,8 +15,8 @@ from plumbob.types import Loss, Needs, Output, Reading, Rows, Site, Survey
 LOSS = Loss(samples=99, batch=99, units=1, targets="binary", wants="scores")
 
 
-def survey(*, bias, best, share=1.0, rate=0.02, loss=LOSS):
-    head = Site(name="head", kind="linear", out=1, fan_in=2, weight="w", bias="b")
+def survey(*, bias, best, share=1.0, rate=0.02, loss=LOSS, fan_in=2):
+    head = Site(name="head", kind="linear", out=1, fan_in=fan_in, weight="w", bias="b")
     rows = Rows(
         norm=np.ones(1),
         columns=np.ones(2),
@@ -71,6 +71,15 @@ PRIOR = float(np.log(0.02 / 0.98))
         ({"bias": 0.74 * PRIOR, "best": 0}, []),  # something else
         ({"bias": PRIOR, "best": 0, "loss": replace(LOSS, wants="numbers")}, []),
         ({"bias": PRIOR, "best": 0, "loss": replace(LOSS, targets=None)}, []),
+        # all but balanced: nobody's prior, be the bias drawn or zero
+        ({"bias": 0.055, "best": 1.08, "rate": 0.495, "fan_in": 64}, []),
+        ({"bias": -0.02, "best": 1.08, "rate": 0.495, "fan_in": 64}, []),
+        ({"bias": 0, "best": -22.4, "rate": 0.2}, []),
+        ({"bias": -0.4, "best": 1.08, "rate": 0.405, "fan_in": 64}, []),
+        ({"bias": -0.41, "best": 1.08, "rate": 0.398, "fan_in": 64}, ["INFO"]),
+        # nearer than one of a hundred that are drawn among -1/2 to 1/2, or not
+        ({"bias": -0.43, "best": 1.08, "rate": 0.398, "fan_in": 4}, []),
+        ({"bias": -0.412, "best": 1.08, "rate": 0.398, "fan_in": 4}, ["INFO"]),
         ({"bias": PRIOR, "best": 0, "rate": 1.0}, []),  # the targets are all the same
     ],
 )
@@ -115,6 +124,18 @@ def test_weights_and_added_logits(options, fires):
     found = plumbob.check(**classes(**options)).findings
     named = [f for f in found if f.code == "PB606"]
     assert bool(named) is fires
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_drawn_bias_is_no_prior(seed):
+    torch.manual_seed(seed)
+    x = torch.randn(400, 8, generator=seeded())
+    y = (torch.arange(400) % 2.0)[torch.randperm(400, generator=seeded(1))][:, None]
+    loss = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(9.0))
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+    for model in (net, net.append(nn.Sigmoid())):  # the second is PB602
+        report = plumbob.check(model, x, targets=y, loss=loss)
+        assert "PB606" not in [f.code for f in report.findings]
 
 
 def test_the_remedy_brings_the_bias_to_what_the_loss_wants():

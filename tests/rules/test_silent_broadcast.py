@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from asking import found as asked
 from asking import normal
@@ -9,6 +10,17 @@ Y = normal(64, seed=1)
 
 def squares(outputs, targets):
     return (outputs - targets).square().mean()
+
+
+def mmd(outputs, targets):
+    """Compare two samples by a kernel, leaving each one's own pair out."""
+
+    def near(a, b):
+        return (-((a - b.T) ** 2)).exp()
+
+    n = len(outputs)
+    own = sum(near(a, a).sum() - n for a in (outputs, targets)) / (n * (n - 1))
+    return own - 2 * near(outputs, targets).mean()
 
 
 def found(loss, targets, outputs=None):
@@ -29,6 +41,10 @@ def of_probabilities(outputs, targets):
         (squares, Y[:, None], normal(64)),  # (N,) against (N, 1)
         (lambda o, y: (o - y).abs().sum(), Y, None),
         (of_probabilities, (Y > 0).float(), None),
+        # the closure drops the axis itself
+        (lambda o, y: squares(o, y[:, 0]), Y[:, None], None),
+        (lambda o, y: squares(o, y.flatten()), Y.sort().values[:, None], None),
+        (lambda o, y: of_probabilities(o, y[:, 0]), (Y > 0).float()[:, None], None),
     ],
 )
 def test_all_pairs(loss, targets, outputs):
@@ -52,7 +68,18 @@ def test_a_perfect_prediction_costs_twice_the_variance():
         (lambda o, y: squares(o[:, 0], y), 1e8 * Y),
         (lambda o, y: squares(o[:, 0], y), Y),
         (lambda o, y: squares(o, y[:, None]), Y),
+        (lambda o, y: (o - y).abs().mean(), Y[:, None]),
+        (of_probabilities, (Y > 0).float()[:, None]),
+        (squares, Y.sort().values[:, None]),
+        (squares, torch.arange(64)[:, None] % 2.0),
+        (squares, torch.ones(64, 1)),
+        (lambda o, y: 1e12 + squares(o, y), Y[:, None]),
+        # the targets have no say in what the outputs should be
+        (lambda o, y: o.square().mean() + 1e6 * y.square().mean(), Y[:, None]),
         # of whole distributions: nobody's target is anybody's
+        (mmd, Y[:, None]),
+        (mmd, Y.exp()[:, None]),
+        (lambda o, y: (o.var() - y.var()) ** 2 + o.mean() ** 2, Y[:, None]),
         (lambda o, y: (o.mean() - y.mean()) ** 2, Y),
         (lambda o, y: (o[:, 0].sort().values - y.sort().values).square().mean(), Y),
         # the target is not read at all

@@ -53,6 +53,17 @@ def test_zero_that_becomes_something_is_a_beginning_at_zero():
     assert severities(of(0.0, later=[0.0, 1, 1, 1])) == [Severity.INFO]
 
 
+def test_it_reads_well_where_modules_have_numbers_for_names():
+    survey = of(1e-3, optimizer=SGD)
+    (one,) = findings(vanishing_gradient, survey)
+    last = survey.sites[one.evidence["maps"]].name
+    count = one.evidence["maps"]
+    maps = "map" if count == 1 else "maps"
+    assert one.message == (
+        f"0.001 of the gradient is left here, {count} {maps} before {last!r}"
+    )
+
+
 def test_what_is_not_finite_is_no_ratio():
     found = signals([float("nan"), 1.0, float("inf"), 1.0])
     assert not severities(of(1.0, signals=found))

@@ -7,9 +7,18 @@ import numpy as np
 from jaxtyping import Bool
 
 from plumbob.paths import reached, readers
-from plumbob.remedies import set_bias
+from plumbob.remedies import DUST, layout, numbers, own_weight, set_bias
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Site, Survey
+from plumbob.types import (
+    Finding,
+    Needs,
+    Reading,
+    Remedy,
+    Safety,
+    Severity,
+    Site,
+    Survey,
+)
 
 
 @rule(
@@ -47,7 +56,8 @@ def dead_relu(
         stuck: those of them that stay at 6 or above, where a ReLU6 is flat.
         by_bias: dead units that would not be so without b; by_weights: those that w
         and the mean of x hold down without any help of b; by_input: those whose
-        input does not vary.
+        input does not vary; by_zeros: those whose weights are zero, or so small that
+        nothing of an input that varies is left beside b.
         unit, b, shift (w.mu), beta (E[z]), sd, low, high (of z): those of the unit
         whose best input is farthest from a slope; balanced = -w.mu, the b where
         E[z] = 0.
@@ -69,7 +79,7 @@ def dead_relu(
         Because of b: set b to -w.mu, where half of the inputs fire (`plumbob.apply`
         does), and lower the learning rate that threw it out. Because of w.mu: the same,
         or centre the input, inside the network by a norm. Because of the input: revive
-        what feeds it, by hand.
+        what feeds it, by hand. Because of zeros: draw the weights anew, by He's scheme.
 
     Allow when:
         Units were pruned on purpose, or the data given are not those of training.
@@ -160,18 +170,25 @@ def _finding(
     assert z is not None
     bias = reading.bias(len(dead))
     still = dead & (z.low == z.high)
+    by_zeros = still & _zeros(reading, len(dead))
     stuck = dead & (z.positive > 0)
     # how far the best input is from a slope, as it is and without b
     reach = np.where(stuck, 6 - z.low, z.high)
     by_bias = dead & ~still & (reach > np.where(stuck, -bias, bias))
     by_weights = dead & ~still & ~by_bias
     counts = {
-        "by_input": int(still.sum()),
+        "by_input": int((still & ~by_zeros).sum()),
+        "by_zeros": int(by_zeros.sum()),
         "by_bias": int(by_bias.sum()),
         "by_weights": int(by_weights.sum()),
     }
     main = max(counts, key=lambda name: counts[name])
-    group = {"by_input": still, "by_bias": by_bias, "by_weights": by_weights}[main]
+    group = {
+        "by_input": still & ~by_zeros,
+        "by_zeros": by_zeros,
+        "by_bias": by_bias,
+        "by_weights": by_weights,
+    }[main]
     far = np.where(group, reach / np.where(z.sd > 0, z.sd, 1), np.inf)
     worst = int(far.argmin())
     b, beta = float(bias[worst]), float(z.mean[worst])
@@ -195,6 +212,12 @@ def _finding(
             if before
             else "Feed inputs that vary, or give the units a b above -w.mu "
             "(unit {unit}: {balanced}).",
+        ),
+        "by_zeros": (
+            "the weights: those of {by_zeros} {by_zeros:unit|units} are zero, or "
+            "vanish beside the bias, so z = {beta} always",
+            "Draw these units' weights at random (variance set by fan_in), and find "
+            "what made them zero: their initial value or a weight decay.",
         ),
         "by_bias": (
             f"the bias: {{by_bias}} of them {fires} without it (unit {{unit}}: b = "
@@ -240,7 +263,30 @@ def _finding(
         },
         remedy=Remedy(advice=advice)
         if main == "by_input"
+        else _drawn(survey, site, advice, by_zeros)
+        if main == "by_zeros"
         else set_bias(survey, site, advice, dead & ~still, bias - z.mean),
         severity=severity,
-        own_cause=main == "by_bias",
+        own_cause=main in {"by_bias", "by_zeros"},
+    )
+
+
+def _zeros(reading: Reading, units: int) -> Bool[Any, " units"]:
+    """Return the units of zeros, and all where the input varies, if z does not."""
+    x = reading.x
+    if x is not None and bool((x.sd > DUST * np.abs(x.mean)).any()):
+        return np.ones(units, bool)
+    return reading.rows.norm == 0 if reading.rows else np.zeros(units, bool)
+
+
+def _drawn(
+    survey: Survey, site: Site, advice: str, units: Bool[Any, " units"]
+) -> Remedy:
+    if not own_weight(survey, site):
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.CHANGES_TRAINING,
+        act="redraw-units",
+        arguments={"site": layout(site), "rows": numbers(units)},
     )

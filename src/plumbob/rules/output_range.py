@@ -36,7 +36,8 @@ def output_range(
         outside: the share of the targets beyond the bounds; low, high: the bounds that
         there are. lost = (clipped - at_target) / (constant - at_target): what cannot
         be learnt of what there is to learn, by the loss of the closest values in
-        reach, of the targets themselves and of their mean.
+        reach, of the targets themselves and of their mean; above 1 the best in reach is
+        worse than that mean.
 
     Args:
         lost_above: warns. For a squared error it is 1 - R2 of the best net there is:
@@ -84,7 +85,9 @@ def output_range(
         site=ends[-1].site,
         message="{outside:.0%} of the targets lie outside what the output can give ("
         + ", ".join(said[name] for name in known)
-        + "): {lost:.0%} of what there is to learn is out of reach",
+        + "): "
+        + ("{lost:.0%} of" if lost <= 1 else "more than all")
+        + " what there is to learn is out of reach",
         cause=f"the output ends in {' and '.join(act.name for act in ends)}",
         evidence={
             "outside": reach.outside,

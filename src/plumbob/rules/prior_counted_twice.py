@@ -24,6 +24,7 @@ def prior_counted_twice(
     *,
     moved_above: float = 0.4,
     off_below: float = 0.25,
+    chance_below: float = 0.01,
     share_above: float = 0.1,
     slow_above: float = 5.0,
 ) -> Iterator[Finding]:
@@ -35,7 +36,9 @@ def prior_counted_twice(
         that it adds itself, so that the best bias is another: with pos_weight
         (1 - p) / p it is 0. Both together begin as far from the best constant as with
         neither of the two. Bias and loss are compared by numbers: the best constant is
-        searched through the loss itself.
+        searched through the loss itself. A bias that lies near the prior by chance is
+        nobody's: shares that are all but balanced call for nothing, so that zeros are
+        as near, and among drawn values some are.
 
     Evidence:
         prior: the value that the shares of the targets alone call for at `unit`,
@@ -49,8 +52,12 @@ def prior_counted_twice(
     Args:
         moved_above: distance from which the loss is said to have moved the prior: 0.4
             is a weight of 1.5.
-        off_below: the bias's distance from the prior, as a share of that. A quarter
-            leaves no doubt whether it is the prior or the best constant.
+        off_below: the bias's distance from the prior, as a share of that, and of the
+            prior's own size, which must be as large as `moved_above`. A quarter
+            leaves no doubt whether it is the prior, the best constant or zero.
+        chance_below: the probability that values drawn from -1 / sqrt(fan_in) to
+            1 / sqrt(fan_in), as torch draws them, all lie so near; larger values are
+            not drawn so.
         share_above: below a tenth of what is to be learnt nothing hangs on it.
         slow_above: a warning from here, as for PB601, whose cost this is. Digits, a
             rate of 2.7 % (share 1.6), pos_weight and prior against pos_weight alone,
@@ -92,6 +99,12 @@ def prior_counted_twice(
     values = (prior, found.best[known], rows.bias[known])
     prior, best, bias = (_centred(v) if several else v for v in values)
     moved, off = float(abs(best - prior).max()), float(abs(bias - prior).max())
+    size = float(abs(prior).max())
+    drawn = site.fan_in**-0.5  # the largest that a bias is by torch's own draw
+    chance = 1.0 if float(abs(rows.bias[known]).max()) <= drawn else 0.0
+    chance *= min(1.0, off / drawn) ** (len(prior) - several)
+    if size < moved_above or off > off_below * size or chance > chance_below:
+        return
     scale = found.constant - (found.floor or 0.0)
     if scale <= 0:
         return

@@ -15,7 +15,7 @@ from plumbob.types import Finding, Needs, Remedy, Severity, Survey
     explains=("PB601",),
 )
 def silent_broadcast(survey: Survey) -> Iterator[Finding]:
-    """Outputs and targets differ in shape, and the loss averages over all pairs.
+    """Outputs and targets meet in other shapes, and the loss averages over all pairs.
 
     Why:
         An output of shape (N, 1) against targets of shape (N,) broadcasts to (N, N):
@@ -23,9 +23,10 @@ def silent_broadcast(survey: Survey) -> Iterator[Finding]:
         other samples, so nothing about the inputs can be learnt: the best output is
         one number for all, and a perfect prediction costs more than that.
 
-        Seen by that very test: to exchange the targets between samples changes
-        nothing, to replace them does, and a sample's slope does not depend on
-        the other outputs (where whole distributions are compared it does).
+        Seen by that very test, whatever the shapes: to exchange the targets between
+        samples changes nothing, to replace them changes the slope, and a sample's slope
+        does not depend on the other outputs (where whole distributions are compared it
+        does).
 
     Evidence:
         exact: the loss of outputs that equal their targets; constant: of outputs that
@@ -57,7 +58,8 @@ def silent_broadcast(survey: Survey) -> Iterator[Finding]:
     yield Finding(
         message="the loss compares each of {samples} outputs with every target: "
         "perfect outputs cost {exact}, the mean target for all {constant}",
-        cause="outputs and targets differ in shape, and broadcasting pairs them all",
+        cause="outputs and targets differ in shape, as they come or as the loss turns "
+        "them, and broadcasting pairs them all",
         evidence={
             "exact": found.exact,
             "constant": found.constant,

@@ -26,7 +26,15 @@ from plumbob.types import (
     Needs.WEIGHTS,
     Severity.ERROR,
     since="0.1",
-    explains=("PB103",),  # zero rows read by zeros are one and the same unit too
+    explains=(
+        "PB103",  # zero rows read by zeros are one and the same unit too
+        "PB107",
+        "PB201",
+        "PB202",
+        "PB204",
+        "PB401",
+        "PB404",
+    ),
 )
 def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Finding]:
     """Most units of a layer have the same weights and bias, so they stay one unit.

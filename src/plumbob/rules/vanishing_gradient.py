@@ -113,9 +113,8 @@ def vanishing_gradient(
         again = "" if not found.later else " (and {later:.2g} after {steps} steps)"
         yield Finding(
             site=chain[first].name,
-            message="of the gradient at "
-            f"{chain[last].name} {{ratio:.2g}} is left here, {{maps}} maps before it"
-            + again,
+            message="{ratio:.2g} of the gradient is left here, {maps} "
+            f"{{maps:map|maps}} before {chain[last].name!r}" + again,
             cause="the maps and activations between shrink it at each step"
             if ratio > 0
             else "nothing comes back: zero weights, dead units, or a gradient too "
