@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from plumbob.survey.wanted import bounds, numbers, wanted
+from plumbob.survey.wanted import LEAST, bounds, numbers, wanted
 from plumbob.types import Act
 
 GRID = torch.linspace(-30, 30, 6001, dtype=torch.float64)
@@ -89,3 +89,12 @@ def test_numbers_are_of_the_finite_values():
     assert found.feature_sd.tolist() == [2, 2]
     assert found.whole
     assert numbers("x", torch.tensor(2.5)).shape == ()
+
+
+@pytest.mark.parametrize("name", ["gelu", "hardswish", "mish", "silu"])
+def test_nothing_is_below_the_least_that_an_activation_gives(name):
+    x = torch.linspace(-8, 8, 200_001, dtype=torch.float64)
+    kinds = {"approximate": "tanh"} if name == "gelu" else {}
+    low = float(getattr(torch.nn.functional, name)(x, **kinds).min())
+    assert LEAST[name] == pytest.approx(low, abs=1e-3)
+    assert low >= LEAST[name]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from plumbob.survey.intervals import RANGES
 from plumbob.survey.outcome import Asked, NotMeasuredError, has_rows
 from plumbob.types import Act, Numbers, Reach, Targets
 
@@ -175,4 +176,5 @@ RISING: dict[str, Callable[[float], float]] = {
     "tanh": tanh,
 }
 # what is never fallen below; above 0 they lie between 0 and x
-LEAST = {"gelu": -0.17, "hardswish": -0.375, "mish": -0.309, "silu": -0.279}
+LEAST = {"hardswish": -0.375, "mish": -0.309}
+LEAST |= {name: RANGES[name][0] for name in ("gelu", "silu")}
