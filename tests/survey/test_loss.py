@@ -269,9 +269,15 @@ def test_the_size_of_the_outputs_is_told_of_the_finite_ones():
     assert known.sd == pytest.approx(float(finite.std(correction=0)))
 
 
-@pytest.mark.parametrize(("loss", "told"), [(dice, True), (nn.BCELoss(), False)])
-def test_where_it_is_not_known_what_a_loss_wants_that_is_told(loss, told):
+@pytest.mark.parametrize(
+    ("loss", "targets", "told"),
+    [
+        (dice, LABELS, True),
+        (nn.BCELoss(), LABELS, False),
+        (nn.MSELoss(), normal(64, 5), False),
+    ],
+)
+def test_where_it_is_not_known_what_a_loss_wants_that_is_told(loss, targets, told):
     model = nn.Sequential(nn.Linear(4, 5), nn.Sigmoid())
-    survey = measure(model, (normal(64, 4), LABELS), loss=loss)
-    assert (survey.loss.wants is None) == told
+    survey = measure(model, (normal(64, 4), targets), loss=loss)
     assert ("loss, in part" in survey.unseen) == told

@@ -39,7 +39,7 @@ def loss_facts(scene: Scene) -> tuple[Loss | None, str]:
             found = behaviour(at, z, scene.batch.samples)
     except NotMeasuredError as reason:
         return None, str(reason)
-    told = found.wants is not None or found.blind
+    told = found.wants or found.blind or found.targets in {"numbers", "levels"}
     return found, "" if told else "what outputs it wants cannot be told from its values"
 
 
