@@ -146,3 +146,42 @@ def test_convolution_and_embedding():
     words = plumbob.look(nn.Sequential(nn.Embedding(12, 5), nn.Linear(5, 2)), ids)
     assert words["1", 0].row["sd"] > 0
     assert str(words)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_gate_has_the_bias_of_both_its_maps(kind):
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.l = kind(8, 16, batch_first=True)
+
+        def forward(self, x):
+            return self.l(x)[0]
+
+    model, x = Net(), torch.randn(32, 5, 8, generator=seeded())
+    view = plumbob.look(model, x)
+    both = (model.l.bias_ih_l0 + model.l.bias_hh_l0).detach().double().view(-1, 16)
+    gates = [name for name in view if view[name].site.kind == "recurrent-sum"]
+    assert gates
+    for name in gates:
+        site, reading = view[name].site, view[name].reading
+        assert "read by its cell" in str(view[name])
+        row = view[name, 3].row
+        if name.endswith("new"):  # i + reset * h: there is no one bias
+            assert row["b"] is row["best_bias"] is None
+            continue
+        expected = float(both[site.rows[0] // 16, 3])
+        assert row["b"] == pytest.approx(expected, abs=1e-5)
+        median = float(np.median(reading.sample[:, 3]))
+        assert row["best_bias"] == pytest.approx(expected - median, abs=1e-5)
+
+
+def test_a_map_without_a_bias_has_none():
+    model = nn.Sequential(nn.Linear(3, 4, bias=False))
+    x = torch.randn(9, 3, generator=seeded())
+    row = plumbob.look(model, x)["0", 1].row
+    median = float(model(x).detach()[:, 1].median())
+    assert row["b"] is None
+    assert row["best_bias"] == pytest.approx(-median, abs=1e-5)

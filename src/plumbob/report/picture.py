@@ -143,6 +143,8 @@ def _about(view: "View") -> str:
 
 def _what(site: Any) -> str:
     feeds = ", ".join(feed.site for feed in site.feeds[:4]) or "the output"
+    if site.kind == "recurrent-sum":
+        feeds = "its cell"
     then = f" -> {_then(site)}" if _then(site) else ""
     return f"{site.kind} {site.out} x {site.fan_in}{then}, read by {feeds}"
 

@@ -24,6 +24,7 @@ from plumbob.types import Finding, Severity
 if TYPE_CHECKING:
     from plumbob.report.report import Report
 
+LABEL = 10  # columns: what a line that goes on is set in by, at most
 _STYLE = {
     Severity.ERROR: "bold red",
     Severity.WARNING: "bold yellow",
@@ -99,7 +100,7 @@ def _wrapped(
     bold: bool = False,
 ) -> Iterator[Text]:
     form: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-    margin = indent + " " * len(label)
+    margin = indent + " " * min(len(label), LABEL)
     for line in wrap(f"{indent}{label}{text}", width, subsequent_indent=margin, **form):
         drawn = Text(line, style=style)
         if label and line.startswith(indent + label):

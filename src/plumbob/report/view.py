@@ -206,9 +206,11 @@ def _units(site: Site, reading: Reading) -> list[dict[str, Any]]:
     norm = bias = None
     if rows is not None:
         norm, bias = rows.norm, rows.bias
-        columns |= {"norm": norm, "b": bias}
         if bias is not None:
             columns["centre"] = _ratio(-bias, norm)
+    elif z is not None and shift is not None:
+        bias = z.mean - shift  # of a gate: what both of its maps add
+    columns |= {"norm": norm, "b": bias}
     if z is not None:
         rate = z.positive / np.maximum(z.count, 1)
         columns |= {"beta": z.mean, "sd": z.sd, "firing": rate}
@@ -217,9 +219,9 @@ def _units(site: Site, reading: Reading) -> list[dict[str, Any]]:
             columns |= {"w_mu": shift, "kappa": _ratio(np.abs(shift), z.sd)}
         if reading.saturated is not None:
             columns["saturated"] = reading.saturated / np.maximum(z.count, 1)
-    if reading.sample is not None:
+    if reading.sample is not None and (rows is not None or bias is not None):
         median = np.median(reading.sample, axis=0)
-        columns["best_bias"] = (0.0 if bias is None else bias) - median
+        columns["best_bias"] = reading.bias(site.out) - median
     moves = _importance(site, reading)
     if moves is not None:
         columns |= {"top_input": moves.argmax(axis=1), "top_moves": moves.max(axis=1)}
