@@ -80,3 +80,59 @@ def test_statistics_of_a_norm(statistic):
     assert (found.code, found.site) == ("PB101", "1")
     assert found.message == f"1 NaN among 3 values of its {statistic}"
     assert [f.code for f in found.consequences] == ["PB403"]
+
+
+def diverged(x, bias=0.0):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    model[2].bias.data += bias
+    descent = torch.optim.SGD(model.parameters(), 1e-3)
+    for _ in range(2):
+        descent.zero_grad()
+        model(x).square().mean().backward()
+        descent.step()
+    return plumbob.check(model, [(x, x[:, :2])], loss=nn.MSELoss())
+
+
+def test_several_parameters_are_one_finding():
+    model = mlp(4, 8, 2)
+    for parameter in (model[0].weight, model[0].bias, model[2].bias):
+        parameter.data[1] = NAN
+    (found,) = plumbob.check(model, select="PB101").findings
+    assert (found.site, found.units) == (None, ())
+    assert found.message == (
+        "3 of 4 parameters hold NaN or Inf, 0 of them nothing else: "
+        "0.weight, 0.bias, 2.bias"
+    )
+    assert found.evidence["nans"] == 4 + 1 + 1
+    assert found.evidence["count"] == 32 + 8 + 2
+
+
+def test_a_diverged_net_is_one_root():
+    x = torch.randn(64, 4, generator=seeded())
+    (root,) = (f for f in diverged(x, bias=INF).findings if f.code == "PB101")
+    assert root.evidence["parameters"] == root.evidence["of"] == 6
+    assert root.cause.startswith("the loss or a gradient")
+    below = {(f.code, f.site) for f in root.consequences}
+    assert {"PB208", "PB403"} <= {code for code, _ in below}
+    assert ("PB101", "1") in below  # its statistics
+
+
+def test_the_data_stay_the_cause_when_all_is_broken():
+    x = torch.randn(64, 4, generator=seeded())
+    x[3, [1, 2]] = NAN
+    (root,) = (f for f in diverged(x).findings if f.code == "PB101")
+    assert root.site is None
+    assert root.cause.startswith("the data: 2 values of the input are NaN")
+    assert root.remedy.advice.startswith("Leave out or mend the samples")
+
+
+def test_both_statistics_of_a_norm_are_one_finding():
+    norm = nn.BatchNorm1d(3)
+    norm.running_mean[1], norm.running_var[0] = NAN, INF
+    model = nn.Sequential(nn.Linear(3, 3), norm)
+    (found,) = plumbob.check(model, select="PB101").findings
+    assert found.site == "1"
+    assert found.message == (
+        "1 NaN and 1 infinite among 6 values of its running_mean and running_var"
+    )
