@@ -36,7 +36,7 @@ def severity(*args, **facts):
     return [f.severity.name for f in told(*args, **facts)]
 
 
-RISES, FALLS = (5.0, 5.1, 1.0), (5.0, 4.9, 5.0)
+RISES, FALLS, LEAPS = (5.0, 5.1, 5.2), (5.0, 4.9, 5.0), (5.0, 9.0, 4.9)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,7 @@ RISES, FALLS = (5.0, 5.1, 1.0), (5.0, 4.9, 5.0)
         ({"curvature": 2.1, "losses": RISES}, ["WARNING"]),
         ({"curvature": 1.9, "losses": RISES}, ["INFO"]),
         ({"curvature": 2.1, "losses": FALLS}, ["INFO"]),
+        ({"curvature": 2.1, "losses": LEAPS}, ["INFO"]),
         ({"curvature": 63.0, "losses": RISES}, ["WARNING"]),
         # too long for the mean as well: the sum is not what is wrong
         ({"curvature": 65.0, "losses": RISES}, ["INFO"]),
