@@ -8,7 +8,7 @@ from netting import mlp, seeded
 from plumbob.rule import findings
 from plumbob.rules.input_scale import input_scale as rule
 from plumbob.survey.measure import measure
-from plumbob.types import Safety
+from plumbob.types import Safety, Severity
 from plumbob.verbs.apply import apply
 
 
@@ -105,6 +105,39 @@ def test_unequal_features(scale, told):
 def test_the_scale_of_targets(scale, told):
     x, y = data()
     assert len(found(mlp(8, 16, 1), x, y * scale)) == told
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(
+    ("make", "severity"),
+    [
+        (lambda p: torch.optim.Adam(p, 1.0), Severity.INFO),
+        (lambda p: torch.optim.Adam(p, 1e-3), Severity.WARNING),
+        (lambda p: torch.optim.SGD(p, 1e-12), Severity.WARNING),
+        (lambda p: torch.optim.SGD(p, 10.0), Severity.WARNING),  # diverges
+    ],
+)
+def test_targets_that_the_first_steps_reach_are_a_note(make, severity, reduction):
+    x, y = data()
+    model = mlp(8, 16, 1)
+    optimizer = make(model.parameters())
+    loss = nn.MSELoss(reduction=reduction)
+    (finding,) = found(model, x, 500 * y, loss, optimizer=optimizer)
+    assert finding.severity is severity
+    if severity is Severity.INFO:
+        assert 0.1 <= finding.evidence["soon"] <= 1
+
+
+@pytest.mark.parametrize(("limit", "severity"), [(0.99, "INFO"), (1.01, "WARNING")])
+def test_the_edge_of_soon(limit, severity):
+    x, y = data()
+    model = mlp(8, 16, 1)
+    optimizer = torch.optim.Adam(model.parameters(), 1.0)
+    survey = measure(model, x, targets=500 * y, loss=mse_loss, optimizer=optimizer)
+    (finding,) = findings(rule, survey)
+    at = finding.evidence["soon"] * limit
+    (finding,) = findings(rule, survey, soon_above=at)
+    assert finding.severity.name == severity
 
 
 def test_a_zero_head_and_a_net_that_has_learnt_are_well():
