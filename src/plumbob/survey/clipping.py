@@ -5,8 +5,10 @@ from types import CodeType
 from typing import Any
 
 # What a hook names that asks, in whatever way, whether a norm or gradient is finite.
-ASKS = {"error_if_nonfinite", "isfinite", "isinf", "isnan", "isneginf", "isposinf"}
-ASKS |= {"nan_to_num", "nan_to_num_", "inf", "nan"}
+ASKS = {
+    *("error_if_nonfinite", "isfinite", "isinf", "isnan", "isneginf", "isposinf"),
+    *("nan_to_num", "nan_to_num_", "inf", "nan"),
+}
 
 
 def clipping(optimizers: Iterable[Any]) -> str | None:

@@ -176,5 +176,9 @@ RISING: dict[str, Callable[[float], float]] = {
     "tanh": tanh,
 }
 # what is never fallen below; above 0 they lie between 0 and x
-LEAST = {"hardswish": -0.375, "mish": -0.309}
-LEAST |= {name: RANGES[name][0] for name in ("gelu", "silu")}
+LEAST = {
+    "gelu": RANGES["gelu"][0],
+    "hardswish": -0.375,
+    "mish": -0.309,
+    "silu": RANGES["silu"][0],
+}
