@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import plumbob
@@ -136,3 +137,11 @@ def test_both_statistics_of_a_norm_are_one_finding():
     assert found.message == (
         "1 NaN and 1 infinite among 6 values of its running_mean and running_var"
     )
+
+
+def test_masks_of_a_checkpoint_are_no_divergence(tmp_path):
+    state = {f"{i}.mask": torch.full((2, 2), -INF).triu(1) for i in range(2)}
+    file = tmp_path / "w.safetensors"
+    save_file(state, file)
+    found = plumbob.check(file, select="PB101").findings
+    assert [f.site for f in found] == ["0.mask", "1.mask"]

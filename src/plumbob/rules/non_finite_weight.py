@@ -30,7 +30,8 @@ def non_finite_weight(survey: Survey) -> Iterator[Finding]:
         x that is NaN in one feature (or one entry of a table) its whole column. Single
         values only are no NaN of z or x, but an overflow of their own. A step later
         all parameters are broken: where several are, that is one finding, and what
-        the patterns told is lost.
+        the patterns told is lost. Infinities alone do not spread so (masks in a
+        checkpoint): each is told by itself.
 
     Evidence:
         nans, infs: how many values are NaN and infinite, of `count`.
@@ -63,7 +64,7 @@ def non_finite_weight(survey: Survey) -> Iterator[Finding]:
     for name in [name for name in broken if _statistic(name)]:
         norms.setdefault(name.rpartition(".")[0], []).append(name)
     parameters = {n: t for n, t in broken.items() if not _statistic(n)}
-    if len(parameters) > 1:
+    if len(parameters) > 1 and any(t.nans for t in parameters.values()):
         yield _several(parameters, survey)
     else:
         for name, tensor in parameters.items():
