@@ -2,10 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from hand_chains import ADAM, SGD, chain
+from hand_chains import ADAM, SGD, chain, output
+from plumbob.judge import judge
 from plumbob.rule import findings
 from plumbob.rules.init_gain import init_gain
-from plumbob.types import Severity, Stage
+from plumbob.rules.step_too_long import step_too_long
+from plumbob.settings import Settings
+from plumbob.types import Needs, Severity, Stage, Step
 
 
 def of(gain, spread=None, **more):
@@ -73,3 +76,13 @@ def test_a_head_begun_near_zero_is_no_loss():
 
 def test_two_maps_are_no_chain():
     assert not severities(chain([1.0, 1e-5], norms=[1, 1e-5]))
+
+
+def test_steps_that_are_too_long_come_of_weights_that_are_too_large():
+    losses = (1.0, 8.0, 9.0, 7.0, 6.0)
+    step = Step(samples=8, losses=losses, curvature=9.0)
+    survey = of(100, optimizer=SGD, output=output(1.0), step=step)
+    survey = replace(survey, known=survey.known | Needs.STEP | Needs.OPTIMIZER)
+    (root,) = judge(survey, (init_gain, step_too_long), Settings()).findings
+    assert root.code == "PB104"
+    assert [f.code for f in root.consequences] == ["PB503"]

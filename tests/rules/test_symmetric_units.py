@@ -105,3 +105,15 @@ def test_a_recurrent_unit_is_spread_over_two_weights(alike):
     )
     assert bool(judged(both)) == alike
     assert not judged(own)
+
+
+def test_units_of_an_all_zero_net_are_dead_because_they_are_one():
+    model = mlp(8, 16, 3)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    x = torch.randn(64, 8, generator=seeded())
+    loss = torch.nn.functional.cross_entropy
+    report = plumbob.check(model, x, targets=torch.arange(64) % 3, loss=loss)
+    (root,) = (f for f in report.findings if f.severity > Severity.INFO)
+    assert root.code == "PB102"
+    assert [f.code for f in root.consequences] == ["PB201"]
