@@ -40,7 +40,7 @@ def test_half_of_minus_one_and_one_is_lost():
 
 
 @pytest.mark.parametrize(
-    ("shift", "says"), [(0.0, "50% of what"), (-1.5, "more than all what")]
+    ("shift", "says"), [(0.0, "50% of what"), (-1.5, "more than all of what")]
 )
 def test_more_than_all_is_not_a_percentage(shift, says):
     x, y = data()

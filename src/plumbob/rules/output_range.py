@@ -86,7 +86,7 @@ def output_range(
         message="{outside:.0%} of the targets lie outside what the output can give ("
         + ", ".join(said[name] for name in known)
         + "): "
-        + ("{lost:.0%} of" if lost <= 1 else "more than all")
+        + ("{lost:.0%} of" if lost <= 1 else "more than all of")
         + " what there is to learn is out of reach",
         cause=f"the output ends in {' and '.join(act.name for act in ends)}",
         evidence={
