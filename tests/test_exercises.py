@@ -287,3 +287,50 @@ def test_a_norm_of_weights_can_be_anything_for_one_function():
     assert rates[0] == rates[1]
     verdicts = [codes({"model": m, "data": x}) for m in (model, mlp(4, 16, 2).double())]
     assert not {c for c in verdicts[0] if c not in verdicts[1] | {"PB106"}}
+
+
+def test_group_norm_loses_one_number_of_a_bias_per_group():
+    """What is left of the output's change is rounding; a whole bias is not lost."""
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.GroupNorm(3, 6)).double()
+    model.append(nn.Flatten()).append(nn.Linear(6 * 16, 2).double())
+    x = torch.randn(8, 2, 6, 6, dtype=torch.float64, generator=seeded())
+    report = plumbob.check(model, x)
+    (found,) = [f for f in report.findings if f.code == "PB307"]
+    assert found.evidence["directions"] == 3
+    assert found.evidence["error"] < 1e-14
+    before = model(x).detach()
+    with torch.no_grad():
+        model[0].bias.add_(torch.tensor([5.0, 5, -3, -3, 1, 1]))
+    torch.testing.assert_close(model(x), before, rtol=0, atol=1e-13)
+    with torch.no_grad():
+        model[0].bias.add_(torch.tensor([1.0, 0, 0, 0, 0, 0]))
+    assert (model(x) - before).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("values", "clipped"),
+    [
+        ([math.inf, 1, 1], [math.nan, 0, 0]),
+        ([math.nan, 1, 1], [math.nan] * 3),
+        ([1e300, 1e300, 0], [0, 0, 0]),
+    ],
+)
+def test_clipping_spreads_what_is_not_finite(values, clipped):
+    parameter = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    parameter.grad = torch.tensor(values, dtype=torch.float64)
+    nn.utils.clip_grad_norm_([parameter], 1.0)
+    expected = torch.tensor(clipped, dtype=torch.float64)
+    torch.testing.assert_close(parameter.grad, expected, equal_nan=True)
+
+
+def test_a_hook_that_clips_so_is_told():
+    model, (x, y) = mlp(8, 16, 3), classes()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def clip(made, *_):
+        nn.utils.clip_grad_norm_(made.param_groups[0]["params"], 1.0)
+
+    case = {"model": model, "data": [(x, y)], "loss": nn.CrossEntropyLoss()}
+    assert "PB506" not in codes(case | {"optimizer": optimizer})
+    optimizer.register_step_pre_hook(clip)
+    assert "PB506" in codes(case | {"optimizer": optimizer})
