@@ -213,7 +213,8 @@ class Density(nn.Module):
 
 
 def normal(o, t):
-    return -torch.distributions.Normal(o[:, :1], o[:, 1:]).log_prob(t).mean()
+    normal = torch.distributions.Normal(o[:, :1], o[:, 1:], validate_args=True)
+    return -normal.log_prob(t).mean()
 
 
 @pytest.mark.parametrize(
