@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from plumbob.verbs.check import check as check
     from plumbob.verbs.look import look as look
     from plumbob.verbs.trial import trial as trial
+    from plumbob.verbs.watch import watch as watch
 
 _HOMES = {
     "plumbob.errors": (
@@ -62,6 +63,7 @@ _HOMES = {
     "plumbob.verbs.check": ("check",),
     "plumbob.verbs.look": ("look",),
     "plumbob.verbs.trial": ("trial",),
+    "plumbob.verbs.watch": ("watch",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -89,6 +91,7 @@ __all__ = [
     "design",
     "look",
     "trial",
+    "watch",
 ]
 
 

@@ -82,6 +82,9 @@ def _group(optimizer: Any, group: Mapping[str, Any], names: Mapping[int, str]) -
         lr=float(group.get("lr") or 0.0),
         weight_decay=float(group.get("weight_decay") or 0.0),
         decoupled=by_name if says is None else bool(says),
+        momentum=float(group.get("momentum") or 0.0),
+        eps=eps if isinstance(eps := group.get("eps"), float) else 0.0,
+        maximize=bool(group.get("maximize")),
     )
 
 

@@ -5,6 +5,13 @@ x, beta = b + W mu = E[z] the effective bias. Arrays are NumPy, float64 unless s
 """
 
 from plumbob.types.breaks import Break as Break
+from plumbob.types.history import Course as Course
+from plumbob.types.history import History as History
+from plumbob.types.history import Log as Log
+from plumbob.types.history import Losses as Losses
+from plumbob.types.history import Mark as Mark
+from plumbob.types.history import Passes as Passes
+from plumbob.types.history import Window as Window
 from plumbob.types.inputs import Act as Act
 from plumbob.types.inputs import Fits as Fits
 from plumbob.types.inputs import Inputs as Inputs

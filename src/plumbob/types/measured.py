@@ -185,6 +185,9 @@ class Group:
     lr: float
     weight_decay: float = 0.0
     decoupled: bool = False  # AdamW's decay rather than L2 in the gradient
+    momentum: float = 0.0
+    eps: float = 0.0  # what is added to the root of the second moment
+    maximize: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from plumbob.types.breaks import Break
+from plumbob.types.history import History
 from plumbob.types.inputs import Inputs
 from plumbob.types.loss import Loss
 from plumbob.types.measured import Census, Gradient, Optimizer, Output, Reading
@@ -23,8 +24,8 @@ class Survey:
     by its name in `Needs` in lower case) to why. `bends` are the operations of the
     graph that are not affine and no site's activation. `said` is the stage as the
     user said it, where a site's own may come from evidence. `overfit` is there where it
-    was asked for, `first_break` where a value is not finite, `paths` and `robustness`
-    where pictures are wanted.
+    was asked for, `history` where a run was watched, `first_break` where a value is not
+    finite, `paths` and `robustness` where pictures are wanted.
     """
 
     sites: tuple[Site, ...]
@@ -40,6 +41,7 @@ class Survey:
     signals: Signals | None = None
     step: Step | None = None
     overfit: Overfit | None = None
+    history: History | None = None
     first_break: Break | None = None
     paths: Paths | None = None
     robustness: Robustness | None = None

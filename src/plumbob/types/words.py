@@ -69,6 +69,8 @@ class Needs(Flag):
     STEP = auto()
     SPECTRA = auto()
     OVERFIT = auto()
+    LOSSES = auto()  # of a run's steps, one series
+    VALIDATION = auto()  # losses on held-out data, along a run
 
     @property
     def words(self) -> list[str]:

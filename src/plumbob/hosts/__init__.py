@@ -1,0 +1,1 @@
+"""Whose training loop is watched: one file per framework that has its own loop."""

@@ -1,0 +1,1 @@
+"""Where readings and findings go; one file is one place."""

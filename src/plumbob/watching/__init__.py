@@ -1,0 +1,1 @@
+"""A running training watched: readings joined, judged on the way, and passed on."""
