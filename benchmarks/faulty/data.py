@@ -15,10 +15,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Inputs and targets of the training rows."""
+    """Inputs and targets of the training rows, and of those that are held out."""
 
     x: Tensor
     y: Tensor
+    held_x: Tensor
+    held_y: Tensor
     classes: int
 
 
@@ -162,7 +164,7 @@ def unbalanced(y, fractions):
 
 
 def load(case):
-    """Return the rows that a case trains on."""
+    """Return the rows that a case trains on, and the others."""
     spec = case["data"]
     random = np.random.RandomState(spec.get("seed", 0))
     x, y = RECIPES[spec["recipe"]](spec, random)
@@ -180,8 +182,13 @@ def load(case):
         x = x.reshape(len(x), *shape)
     multiclass = case["task"] == "multiclass"
     whole = multiclass and bool((y == y.round()).all())
+    most = int(np.nanmax(y))
+    x = torch.tensor(x, dtype=torch.float32)
+    y = torch.tensor(y, dtype=torch.int64 if whole else torch.float32)
     return Data(
-        x=torch.tensor(x[:rows], dtype=torch.float32),
-        y=torch.tensor(y[:rows], dtype=torch.int64 if whole else torch.float32),
-        classes=case.get("classes") or (int(np.nanmax(y)) + 1 if multiclass else 1),
+        x=x[:rows],
+        y=y[:rows],
+        held_x=x[rows:],
+        held_y=y[rows:],
+        classes=case.get("classes") or (most + 1 if multiclass else 1),
     )

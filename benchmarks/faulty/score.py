@@ -12,14 +12,25 @@ GOALS = (
 )
 
 
+def goals(watched):
+    """Return the goals; those of a watched training ask more."""
+    more = {"flagged": 0.90, "named": 0.75} if watched else {}
+    return [(name, more.get(name, goal), how) for name, goal, how in GOALS]
+
+
 def loud(findings):
     """Return the codes at warning or above, in the order of the report."""
     return [f["code"] for f in findings if f["severity"] in LOUD]
 
 
+def reports(run):
+    """Return the findings of each report; "told" is none, and only cries wolf."""
+    return [found for phase, found in run["phases"].items() if phase != "told"]
+
+
 def firsts(run):
     """Return the first code at warning or above of each phase that has one."""
-    return [codes[0] for found in run["phases"].values() if (codes := loud(found))]
+    return [codes[0] for found in reports(run) if (codes := loud(found))]
 
 
 def accepted(case, names):
@@ -28,7 +39,7 @@ def accepted(case, names):
 
 
 def outcome(run, right):
-    codes = [loud(found) for found in run["phases"].values()]
+    codes = [loud(found) for found in reports(run)]
     every = [f["severity"] for found in run["phases"].values() for f in found]
     return {
         "flagged": any(codes),
@@ -130,9 +141,9 @@ def points(run):
     return "none" if run["score"] is None else f"{run['score']:.3f}"
 
 
-def summary(figures):
+def summary(figures, goals=GOALS):
     """Yield a line per goal."""
-    for name, goal, how in GOALS:
+    for name, goal, how in goals:
         met = figures[name] >= goal if how == "at least" else figures[name] <= goal
         yield (
             f"{name:50s}{figures[name]:.1%}   {how} {goal:.0%}: "

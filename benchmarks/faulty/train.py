@@ -78,8 +78,8 @@ def look(run, seed, stage):
     )
 
 
-def train(run, on_step=None):
-    """Train to the end; call `on_step(steps done)` after each step."""
+def train(run, on_step=None, on_epoch=None):
+    """Train to the end; after each step `on_step(steps, loss)`, then `on_epoch()`."""
     case, model, x, y = run.case, run.model, run.data.x, run.data.y
     size = min(case["batch_size"], len(x))
     normed = any(spec["type"] == "batchnorm" for spec in case["layers"])
@@ -96,11 +96,38 @@ def train(run, on_step=None):
             finite = finite and bool(loss.isfinite())
             steps += 1
             if on_step:
-                on_step(steps)
+                on_step(steps, loss)
             if last and steps >= last:
                 return
+        if on_epoch:
+            on_epoch()
         if not finite:
             return
+
+
+def watched(run, every):
+    """Train to the end, watched as a user would: each loss, and those of held rows.
+
+    Returns:
+        The closed watch, and the (step, finding) that it told of on the way.
+    """
+    told = []
+
+    def tell(step, finding):
+        told.append((step, finding))
+
+    @torch.no_grad()
+    def validate():
+        if len(run.data.held_x):
+            run.model.eval()
+            watch.validate(run.loss(run.model(run.data.held_x), run.data.held_y))
+            run.model.train()
+
+    with plumbob.watch(
+        run.model, run.optimizer, loss=run.loss, every=every, on_finding=tell
+    ) as watch:
+        train(run, lambda steps, loss: watch.step(loss), validate)
+    return watch, told
 
 
 def states(run, kept):
@@ -111,7 +138,7 @@ def states(run, kept):
     else:
         held = {}
 
-        def keep(steps):
+        def keep(steps, loss):
             if steps == EARLY:
                 held["early"] = frozen(run)
 
