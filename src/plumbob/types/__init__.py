@@ -35,6 +35,9 @@ from plumbob.types.proofs import independent as independent
 from plumbob.types.proofs import leans as leans
 from plumbob.types.response import Paths as Paths
 from plumbob.types.response import Robustness as Robustness
+from plumbob.types.runs import Change as Change
+from plumbob.types.runs import Event as Event
+from plumbob.types.runs import Run as Run
 from plumbob.types.signals import Signals as Signals
 from plumbob.types.sites import Feed as Feed
 from plumbob.types.sites import Site as Site

@@ -1,0 +1,75 @@
+import numpy as np
+
+from plumbob.types import Log, Mark, Moments, Window
+from plumbob.watching.series import places, series
+
+
+def of(z):
+    z = np.asarray(z, float)
+    return Moments(
+        count=np.full(z.shape[1], len(z)),
+        mean=z.mean(0),
+        m2=((z - z.mean(0)) ** 2).sum(0),
+        low=z.min(0),
+        high=z.max(0),
+        positive=(z > 0).sum(0),
+        nonfinite=np.zeros(z.shape[1], int),
+    )
+
+
+def log():
+    return Log(
+        step=7,
+        losses={"loss": ((6, 1.0), (7, 3.0))},
+        held=((7, 5.0),),
+        marks={
+            "a": Mark(numel=4, size=2.0, gradient=3.0, change=1.0, lr=0.1),
+            "b": Mark(numel=4, size=4.0, gradient=4.0, change=1.0, lr=0.2),
+            "c": Mark(numel=4, size=0.0),
+        },
+        windows={
+            "s": Window(first=7, last=7, z=of([[-1, 1], [-3, 3]])),
+        },
+    )
+
+
+def test_whole_model_numbers():
+    found = series(log())
+    assert found["loss"] == 2.0
+    assert found["validation loss"] == 5.0
+    assert found["learning rate"] == 0.2
+    assert found["gradient/all"] == 5.0
+    assert found["update ratio/median"] == 0.375
+    assert found["units/never positive"] == 0.5
+    assert found["units/always positive"] == 0.5
+    assert found["units/bias over sd/median"] == 2.0
+
+
+def test_the_worst_are_told_by_rank():
+    found = series(log())
+    assert found["update ratio/worst 1"] == 0.5
+    assert places(log())["update ratio/worst 1"] == "a"
+    assert found["update ratio/worst 2"] == 0.25
+    assert "update ratio/worst 3" not in found  # c has no size
+
+
+def test_bounded_and_without_nan_for_any_model():
+    rng = np.random.default_rng(0)
+    marks = {
+        f"p{i}": Mark(numel=9, size=1, gradient=x, change=x, swallowed=x, lr=0.1)
+        for i, x in enumerate(rng.uniform(size=500))
+    }
+    windows = {
+        f"s{i}": Window(first=0, last=0, z=of(rng.normal(size=(4, 3))))
+        for i in range(200)
+    }
+    broken = of(np.full((4, 3), np.nan))
+    big = Log(
+        step=0,
+        marks=marks,
+        windows=windows | {"nan": Window(first=0, last=0, z=broken)},
+    )
+    found = series(big)
+    assert 20 < len(found) <= 60
+    assert not any(np.isnan(v) for v in found.values())
+    assert series(Log(step=0)) == {}
