@@ -1,11 +1,12 @@
 """What a place where readings go must be able to do."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from plumbob.types import Finding, Log, Survey
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Gets what is measured and found, in the order in which it happens.
 
