@@ -11,6 +11,7 @@ import typer
 from plumbob.cli.check import check
 from plumbob.cli.look import look
 from plumbob.cli.rule import demo, rule, rules
+from plumbob.cli.run import PASSED_ON, run
 from plumbob.cli.trial import trial
 from plumbob.errors import PlumbobError
 
@@ -34,6 +35,7 @@ def options(
 
 for command in (check, look, trial, rule, rules, demo):
     cli.command()(command)
+cli.command(context_settings=PASSED_ON)(run)
 
 
 def main() -> int:

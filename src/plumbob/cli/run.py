@@ -1,0 +1,138 @@
+"""`plumbob run`."""
+
+import runpy
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plumbob.cli.options import FailOn, Format
+from plumbob.cli.outputs import tell
+from plumbob.errors import InputError
+
+if TYPE_CHECKING:
+    from plumbob.watching.watch import Watch
+
+# what stands after the script is the script's
+PASSED_ON = {
+    "allow_extra_args": True,
+    "allow_interspersed_args": False,
+    "ignore_unknown_options": True,
+}
+
+
+def run(
+    context: typer.Context,
+    script: Annotated[
+        str, typer.Argument(metavar="SCRIPT", help="train.py, or a module with -m.")
+    ],
+    module: Annotated[
+        bool, typer.Option("-m", help="SCRIPT is a module, as for python -m.")
+    ] = False,
+    every: Annotated[
+        int, typer.Option(metavar="N", help="Measure each N-th step.")
+    ] = 50,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="FOLDER", help="Record here, not in runs/."),
+    ] = None,
+    form: Annotated[
+        Format, typer.Option("--format", envvar="PLUMBOB_OUTPUT_FORMAT")
+    ] = Format.TEXT,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the report here."),
+    ] = None,
+    fail_on: Annotated[
+        FailOn | None,
+        typer.Option(help="The mildest finding that gives exit status 1."),
+    ] = None,
+) -> int:
+    """Run a training script and watch what it trains; the script is not changed.
+
+    Everything after SCRIPT is passed on to it, and so is its exit status.
+    """
+    if not module:
+        _exists(script)
+    from plumbob.hosts.script import listening
+
+    def begin(models: Any, optimizers: list[Any]) -> "Watch":
+        from plumbob.verbs.watch import watch
+
+        one = len(models) == 1
+        return watch(
+            next(iter(models.values())) if one else models,
+            optimizers,
+            every=every,
+            run=folder or True,
+        )
+
+    status = 0
+    argv, path = sys.argv, sys.path[:]
+    sys.argv = [script, *context.args]
+    with listening(begin) as listener:
+        try:
+            if module:
+                sys.path.insert(0, str(Path.cwd()))
+                runpy.run_module(script, run_name="__main__", alter_sys=True)
+            else:
+                sys.path.insert(0, str(Path(script).resolve().parent))
+                runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            status = _status(end)
+        except Exception as error:
+            _trace(error)
+            status = 1
+        finally:
+            sys.argv, sys.path[:] = argv, path
+    for watch in listener.closed:
+        tell(watch.report, form, output)
+    if listener.broken:
+        print(f"plumbob stopped watching: {listener.broken}", file=sys.stderr)
+    if not listener.closed:
+        print(
+            "plumbob: no torch optimiser stepped on a module's parameters, so nothing "
+            "was watched",
+            file=sys.stderr,
+        )
+    return status or int(_fails(listener.closed, fail_on))
+
+
+def _exists(script: str) -> None:
+    """Refuse what is no file.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not Path(script).is_file():
+        raise InputError(
+            f"expected a script, got '{script}', which is no file; give its path, or "
+            "-m and the name of a module"
+        )
+
+
+def _fails(watches: "list[Watch]", fail_on: FailOn | None) -> bool:
+    if fail_on is None:
+        return False
+    order = [FailOn.INFO.value, FailOn.WARNING.value, FailOn.ERROR.value]
+    worst = [w.report.worst.name.lower() for w in watches if w.report.worst]
+    return any(name in order[order.index(fail_on.value) :] for name in worst)
+
+
+def _status(end: SystemExit) -> int:
+    """Return the exit status that Python would give."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)
+    return 1
+
+
+def _trace(error: Exception) -> None:
+    """Print the script's traceback without the frames that ran it."""
+    import traceback
+
+    frames = error.__traceback__
+    while frames and frames.tb_frame.f_globals.get("__name__") != "__main__":
+        frames = frames.tb_next
+    traceback.print_exception(type(error), error, frames or error.__traceback__)

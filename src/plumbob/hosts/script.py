@@ -1,0 +1,273 @@
+"""A script's own training loop: what it trains is watched, without a change in it.
+
+Optimisers tell by their making which parameters are trained; the modules that hold
+these are what is watched. `backward` is called on the loss, whoever calls it, and
+losses that torch computes in evaluation mode without gradients are validation losses.
+"""
+
+import gc
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim import Optimizer
+
+from plumbob.errors import one_line
+from plumbob.survey.graph import inner
+from plumbob.watching.watch import Watch
+
+Begin = Callable[[Mapping[str, nn.Module], list[Any]], Watch]
+
+LOSSES = (
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "gaussian_nll_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "mse_loss",
+    "nll_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+)
+
+
+class Listener:
+    """What has been trained so far: a watch for each set of optimisers made together.
+
+    An error of our own ends the listening, is kept in `broken`, and costs the script
+    nothing.
+    """
+
+    def __init__(self, begin: Begin) -> None:
+        self.begin = begin
+        self.watches: dict[str, Watch] = {}  # by the names of the models
+        self.closed: list[Watch] = []
+        self.waiting: list[Any] = []
+        self.pending: Tensor | None = None
+        self.held: list[Tensor] = []
+        self.unscaled: dict[int, tuple[Tensor, Tensor]] = {}
+        self.hook: Any = None
+        self.broken: str | None = None
+
+    def made(self, optimizer: Any) -> None:
+        """Note a new optimiser; its models are looked for when one is called."""
+        self.waiting.append(optimizer)
+        if self.hook is None:
+            self.hook = register_module_forward_pre_hook(self._called)
+
+    def _called(self, *_: Any) -> None:
+        if torch.is_grad_enabled():  # a summary may run the model before it trains
+            self._guarded(self._start)
+
+    def _guarded(self, act: Callable[..., None], *given: Any) -> None:
+        if self.broken is not None:
+            return
+        try:
+            act(*given)
+        except Exception as error:
+            self.broken = one_line(error)
+
+    def _start(self) -> None:
+        """Begin a watch of the models that the new optimisers train."""
+        optimizers, self.waiting = self.waiting, []
+        self.hook.remove()
+        self.hook = None
+        roots = _roots(optimizers)
+        if not roots:
+            return
+        named = dict(zip(_names(roots), map(inner, roots), strict=True))
+        key = ", ".join(named)
+        if before := self.watches.pop(key, None):  # the next fold, or the next trial
+            self._close(before)
+        watch = self.watches[key] = self.begin(named, optimizers)
+        rivals = len(optimizers) > 1
+        for number, optimizer in enumerate(optimizers):
+            name = _trained(optimizer, named, number) if rivals else "loss"
+            optimizer.register_step_post_hook(self._after(watch, name))
+
+    def _after(self, watch: Watch, name: str) -> Callable[..., None]:
+        def note() -> None:
+            if self.pending is not None:
+                watch.stream.loss(self.pending, name)
+                self.pending = None
+            if self.held:
+                watch.validate(torch.stack(self.held).mean())
+                self.held.clear()
+
+        return lambda *_: self._guarded(note)
+
+    def backward(self, tensors: Any) -> None:
+        """Note the loss that gradients are taken of; several before a step add up."""
+        self._guarded(self._backward, tensors)
+
+    def _backward(self, tensors: Any) -> None:
+        for t in [tensors] if isinstance(tensors, Tensor) else tensors:
+            if t.numel() != 1 or not t.is_floating_point():
+                continue
+            _, value = self.unscaled.pop(id(t), (t, t))
+            value = value.detach().reshape(())
+            before = self.pending
+            if before is not None and before.device == value.device:
+                value = value + before
+            self.pending = value
+        self.unscaled.clear()
+
+    def scaled(self, before: Any, after: Any) -> None:
+        """Note what a scaled loss was before."""
+        if isinstance(before, Tensor) and isinstance(after, Tensor):
+            self.unscaled[id(after)] = (after, before)
+
+    def computed(self, value: Any) -> None:
+        """Note a loss of torch's, if the models that are watched are being tested."""
+        self._guarded(self._computed, value)
+
+    def _computed(self, value: Any) -> None:
+        tested = not torch.is_grad_enabled() and not any(
+            watch.model.training for watch in self.watches.values()
+        )
+        if tested and isinstance(value, Tensor) and value.numel() == 1:
+            self.held.append(value.detach().float().reshape(()))
+
+    def close(self) -> None:
+        """End all watches."""
+        if self.hook is not None:
+            self.hook.remove()
+        for watch in self.watches.values():
+            if self.held:
+                watch.validate(torch.stack(self.held).mean())
+            self._close(watch)
+        self.watches.clear()
+
+    def _close(self, watch: Watch) -> None:
+        watch.close()
+        self.closed.append(watch)
+
+
+@contextmanager
+def listening(begin: Begin) -> Generator[Listener, None, None]:
+    """Watch whatever is trained meanwhile; `begin` makes a watch of named models."""
+    listener = Listener(begin)
+    with ExitStack() as stack:
+        patch = stack.enter_context
+        patch(_patched(Optimizer, "__init__", _making(listener)))
+        patch(_patched(torch.autograd, "backward", _backward(listener)))
+        patch(_patched(torch.amp.GradScaler, "scale", _scaling(listener)))
+        for name in LOSSES:
+            patch(_patched(functional, name, _computing(listener)))
+        try:
+            yield listener
+        finally:
+            listener.close()
+
+
+@contextmanager
+def _patched(
+    owner: Any, name: str, wrapper: Callable[[Any], Any]
+) -> Generator[None, None, None]:
+    original = getattr(owner, name)
+    setattr(owner, name, wraps(original)(wrapper(original)))
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def _making(listener: Listener) -> Callable[[Any], Any]:
+    def wrapper(original: Any) -> Any:
+        def made(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            listener.made(self)
+
+        return made
+
+    return wrapper
+
+
+def _backward(listener: Listener) -> Callable[[Any], Any]:
+    inside = torch._C._current_graph_task_id  # pyright: ignore[reportPrivateUsage]
+
+    def wrapper(original: Any) -> Any:
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if inside() == -1:  # else checkpointing computes something again
+                listener.backward(tensors)
+            return original(tensors, *args, **kwargs)
+
+        return backward
+
+    return wrapper
+
+
+def _scaling(listener: Listener) -> Callable[[Any], Any]:
+    def wrapper(original: Any) -> Any:
+        def scale(self: Any, outputs: Any) -> Any:
+            found = original(self, outputs)
+            listener.scaled(outputs, found)
+            return found
+
+        return scale
+
+    return wrapper
+
+
+def _computing(listener: Listener) -> Callable[[Any], Any]:
+    def wrapper(original: Any) -> Any:
+        def loss(*args: Any, **kwargs: Any) -> Any:
+            value = original(*args, **kwargs)
+            if not torch.compiler.is_compiling():
+                listener.computed(value)
+            return value
+
+        return loss
+
+    return wrapper
+
+
+def _roots(optimizers: Iterable[Any]) -> list[nn.Module]:
+    """Return the outermost modules that hold parameters of the optimisers."""
+    held = {id(p) for o in optimizers for g in o.param_groups for p in g["params"]}
+    # isinstance would wake proxies that look like something else
+    modules = [m for m in gc.get_objects() if issubclass(type(m), nn.Module)]
+    with_them = [m for m in modules if any(id(p) in held for p in m.parameters())]
+    parts = {id(part) for m in with_them for part in m.children()}
+    return [m for m in with_them if id(m) not in parts]
+
+
+def _names(roots: list[nn.Module]) -> list[str]:
+    """Return what the script calls its models, else the names of their classes."""
+    called: dict[int, str] = {}
+    for name, value in _bound():
+        if any(value is root for root in roots):
+            called[id(value)] = name.lstrip("_")
+    names: list[str] = []
+    for root in roots:
+        name = called.get(id(root), type(inner(root)).__name__.lower())
+        same = sum(n == name or n.startswith(f"{name}-") for n in names)
+        names.append(f"{name}-{same + 1}" if same else name)
+    return names
+
+
+def _bound() -> Iterator[tuple[str, Any]]:
+    """Yield the names of the script's frames and of their objects, outermost last."""
+    frame: Any = sys._getframe()  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        owner = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if owner not in {"plumbob", "torch"}:
+            local = dict(frame.f_locals)
+            yield from dict(getattr(local.pop("self", None), "__dict__", {})).items()
+            yield from local.items()
+        frame = frame.f_back
+
+
+def _trained(optimizer: Any, named: Mapping[str, nn.Module], number: int) -> str:
+    """Return the name of the models that an optimiser trains."""
+    held = {id(p) for g in optimizer.param_groups for p in g["params"]}
+    own = [n for n, m in named.items() if any(id(p) in held for p in m.parameters())]
+    return " and ".join(own) if len(own) < len(named) else f"optimizer {number + 1}"
