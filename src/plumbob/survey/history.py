@@ -1,26 +1,85 @@
 """The logs of a run, joined: as they come, or read back from a file."""
 
-from collections.abc import Mapping
-from dataclasses import fields, replace
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import isnan
+from operator import attrgetter
 from statistics import median
 
 import numpy as np
+from jaxtyping import Float
 
 from plumbob.types import Course, History, Log, Losses, Mark, Window
 
 LOGS = 512  # kept in memory; of more every second one is
-WINDOWS = 32  # per site; of more the older ones are merged in pairs
+WINDOWS = 32  # of the whole run; of more the finest for their age are merged
 LOSSES = 2**14  # per series; of more the older ones are averaged in pairs
 
-_NUMBERS = tuple(f.name for f in fields(Mark) if f.name != "numel")
+NUMBERS = tuple(f.name for f in fields(Mark) if f.name != "numel")
+_numbers = attrgetter(*NUMBERS)
+_NONE = _numbers(Mark(numel=0))
+
+
+@dataclass(slots=True)
+class Slot:
+    """The windows of all sites from one step to another."""
+
+    first: int
+    last: int
+    windows: dict[str, Window]
+
+    def __add__(self, later: "Slot") -> "Slot":
+        """Join it to the next one."""
+        mine = self.windows
+        both = {n: mine[n] + w if n in mine else w for n, w in later.windows.items()}
+        return Slot(self.first, later.last, mine | both)
+
+
+class Slots:
+    """Windows one after the other, a bounded number, the later the finer."""
+
+    def __init__(self, most: int = WINDOWS) -> None:
+        self.most = most
+        self.kept: list[Slot] = []
+
+    def add(self, log: Log) -> None:
+        """Take in the windows of the next log."""
+        if log.windows:
+            first = min(w.first for w in log.windows.values())
+            self.kept.append(Slot(first, log.step, dict(log.windows)))
+        if len(self.kept) > self.most:
+            i = _finest([(s.first, s.last) for s in self.kept])
+            self.kept[i : i + 2] = [self.kept[i] + self.kept[i + 1]]
+
+    def by_site(self) -> dict[str, tuple[Window, ...]]:
+        """Return the windows of each site."""
+        names = dict.fromkeys(name for slot in self.kept for name in slot.windows)
+        return {
+            n: tuple(s.windows[n] for s in self.kept if n in s.windows) for n in names
+        }
+
+
+def _finest(spans: Sequence[tuple[int, int]]) -> int:
+    """Return the first of the two neighbours that are shortest for their age.
+
+    So each window is about as long as a fixed share of its age.
+    """
+    end = spans[-1][1] + 1
+    pairs = itertools.pairwise(spans)
+    cost = [(late + 1 - first) / (end - first) for (first, _), (_, late) in pairs]
+    return cost.index(min(cost))
 
 
 class Past:
     """Takes logs in, gives the history out; its memory is bounded."""
 
     def __init__(self) -> None:
-        self.logs: list[Log] = []
-        self.windows: dict[str, list[Window]] = {}
+        self.steps: list[int] = []
+        self.rows: list[Float[np.ndarray, "parameters numbers"]] = []
+        self.others: list[tuple[int, float]] = []  # samples, scale
+        self.numel: dict[str, int] = {}
+        self.slots = Slots()
         self.losses: dict[str, list[tuple[int, float]]] = {}
         self.held: list[tuple[int, float]] = []
         self.last = Log(step=-1)
@@ -29,22 +88,22 @@ class Past:
         """Take in the next log."""
         self.last = log
         if log.marks:
-            self.logs.append(replace(log, windows={}, losses={}, held=()))
-        if len(self.logs) > LOGS:
-            self.logs = [*self.logs[:-1:2], self.logs[-1]]
+            self._mark(log)
         for name, some in log.losses.items():
-            series = self.losses.setdefault(name, [])
-            series += some
-            if len(series) > LOSSES:
-                self.losses[name] = _thinner(series)
-        self.held += log.held
-        for name, window in log.windows.items():
-            row = self.windows.setdefault(name, [])
-            row.append(window)
-            if len(row) > WINDOWS:
-                half = WINDOWS // 2
-                pairs = zip(row[:half:2], row[1:half:2], strict=True)
-                row[:half] = [one + two for one, two in pairs]
+            self.losses[name] = _joined(self.losses.get(name, []), some)
+        self.held = _joined(self.held, log.held)
+        self.slots.add(log)
+
+    def _mark(self, log: Log) -> None:
+        for name, mark in log.marks.items():
+            self.numel.setdefault(name, mark.numel)
+        row = [_numbers(m) if (m := log.marks.get(n)) else _NONE for n in self.numel]
+        self.steps.append(log.step)
+        self.rows.append(np.array(row, float))
+        self.others.append((log.samples, log.scale))
+        if len(self.steps) > LOGS:
+            for series in (self.steps, self.rows, self.others):
+                del series[1:-1:2]
 
     def history(
         self,
@@ -55,41 +114,38 @@ class Past:
     ) -> History:
         """Return the run so far, with what logs do not hold."""
         last = self.last
-        taken = max([
-            last.step,
-            *(some[-1][0] for some in self.losses.values() if some),
-        ])
+        ends = [some[-1][0] for some in self.losses.values() if some]
         return History(
-            steps=np.array([log.step for log in self.logs], np.int64),
+            steps=np.array(self.steps, np.int64),
             courses=self._courses(),
-            windows={name: tuple(row) for name, row in self.windows.items()},
+            windows=self.slots.by_site(),
             losses={name: _series(some) for name, some in self.losses.items()},
             held=_series(self.held) if self.held else None,
-            samples=int(median([log.samples for log in self.logs] or [0])),
+            samples=int(median([samples for samples, _ in self.others] or [0])),
             seconds=last.seconds,
             passes=last.passes,
             looked=last.looked,
             uncleared=last.uncleared,
             skipped=last.skipped,
             apart=last.apart,
-            scales=np.array([log.scale for log in self.logs], float),
-            taken=taken + 1,
+            scales=np.array([scale for _, scale in self.others], float),
+            taken=max([last.step, *ends]) + 1,
             over=over,
             constant=constant,
             floor=floor,
         )
 
     def _courses(self) -> Mapping[str, Course]:
-        found: dict[str, Course] = {}
-        for name in dict.fromkeys(name for log in self.logs for name in log.marks):
-            first = next(log.marks[name] for log in self.logs if name in log.marks)
-            none = Mark(numel=first.numel)
-            row = [log.marks.get(name, none) for log in self.logs]
-            found[name] = Course(
-                numel=first.numel,
-                **{n: np.array([getattr(m, n) for m in row], float) for n in _NUMBERS},
+        table = np.empty((len(NUMBERS), len(self.numel), len(self.rows)))
+        table[:] = np.array(_NONE)[:, None, None]
+        for i, row in enumerate(self.rows):
+            table[:, : len(row), i] = row.T
+        return {
+            name: Course(
+                numel=numel, **dict(zip(NUMBERS, table[:, place], strict=True))
             )
-        return found
+            for place, (name, numel) in enumerate(self.numel.items())
+        }
 
 
 def _series(some: list[tuple[int, float]]) -> Losses:
@@ -99,7 +155,15 @@ def _series(some: list[tuple[int, float]]) -> Losses:
     )
 
 
-def _thinner(some: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def _joined(
+    some: list[tuple[int, float]], more: Iterable[tuple[int, float]]
+) -> list[tuple[int, float]]:
+    """Append, but not a broken loss that was told of before its log came."""
+    for step, value in more:
+        if not (some and isnan(value) and some[-1][0] == step and isnan(some[-1][1])):
+            some.append((step, value))
+    if len(some) <= LOSSES:
+        return some
     half = len(some) // 4 * 2
     pairs = zip(some[:half:2], some[1:half:2], strict=True)
     return [(late, (a + b) / 2) for (_, a), (late, b) in pairs] + some[half:]
