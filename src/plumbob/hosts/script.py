@@ -98,9 +98,6 @@ class Listener:
             if self.pending is not None:
                 watch.stream.loss(self.pending, name)
                 self.pending = None
-            if self.held:
-                watch.validate(torch.stack(self.held).mean())
-                self.held.clear()
 
         return lambda *_: self._guarded(note)
 
@@ -109,6 +106,7 @@ class Listener:
         self._guarded(self._backward, tensors)
 
     def _backward(self, tensors: Any) -> None:
+        self._validated()
         for t in [tensors] if isinstance(tensors, Tensor) else tensors:
             if t.numel() != 1 or not t.is_floating_point():
                 continue
@@ -136,13 +134,19 @@ class Listener:
         if tested and isinstance(value, Tensor) and value.numel() == 1:
             self.held.append(value.detach().float().reshape(()))
 
+    def _validated(self) -> None:
+        """Tell the watches of the mean of the losses on held-out data."""
+        if self.held:
+            for watch in self.watches.values():
+                watch.validate(torch.stack(self.held).mean())
+            self.held.clear()
+
     def close(self) -> None:
         """End all watches."""
         if self.hook is not None:
             self.hook.remove()
+        self._guarded(self._validated)
         for watch in self.watches.values():
-            if self.held:
-                watch.validate(torch.stack(self.held).mean())
             self._close(watch)
         self.watches.clear()
 
