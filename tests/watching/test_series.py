@@ -57,7 +57,7 @@ def test_the_worst_are_told_by_rank():
 def test_bounded_and_without_nan_for_any_model():
     rng = np.random.default_rng(0)
     marks = {
-        f"p{i}": Mark(numel=9, size=1, gradient=x, change=x, swallowed=x, lr=0.1)
+        f"p{i}": Mark(numel=9, size=1.0, gradient=x, change=x, swallowed=x, lr=0.1)
         for i, x in enumerate(rng.uniform(size=500).tolist())
     }
     windows = {
