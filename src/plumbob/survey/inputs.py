@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from plumbob.errors import one_line
 from plumbob.survey.acts import Acts, acts
 from plumbob.survey.fits import fits
 from plumbob.survey.graph import tensors
@@ -35,16 +36,17 @@ def input_facts(scene: Scene) -> tuple[Inputs | None, str]:
     fitted, why = _fits(scene, targets) if found.affine or scene.trained else (None, "")
     if len(given) > 1:
         why = why or "the scale of one input among several is not judged"
+    reached, why_not = _reach(asked, place, found)
     return Inputs(
         samples=batch.samples,
         given=tuple(given),
         targets=targets,
         acts=found.acts,
-        reach=_reach(asked, place, found),
+        reach=reached,
         fits=fitted,
         affine=found.affine,
         maps=found.maps,
-    ), why
+    ), "; ".join(filter(None, (why, why_not)))
 
 
 def _asked(scene: Scene) -> tuple[Asked | None, int | None]:
@@ -74,15 +76,17 @@ def _ignored(scene: Scene) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _reach(asked: Asked | None, place: int | None, found: Acts) -> Reach | None:
+def _reach(
+    asked: Asked | None, place: int | None, found: Acts
+) -> tuple[Reach | None, str]:
     if asked is None or place is None or len(asked.targets) != 1:
-        return None
+        return None, ""
     try:
         with warnings.catch_warnings():  # the loss has warned when the batches ran
             warnings.simplefilter("ignore")
-            return reach(asked, place, found.acts)
-    except Exception:  # the user's loss may refuse values that no output has
-        return None
+            return reach(asked, place, found.acts), ""
+    except Exception as error:  # the user's loss may refuse values that no output has
+        return None, f"the loss refuses other outputs and targets ({one_line(error)})"
 
 
 def _fits(scene: Scene, targets: Targets | None) -> tuple[Fits | None, str]:
