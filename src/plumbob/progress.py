@@ -1,6 +1,10 @@
 """How far a training has come, and what its optimiser makes of a gradient's size."""
 
-from plumbob.types import Survey
+from collections.abc import Sequence
+
+import numpy as np
+
+from plumbob.types import History, Survey, Window
 
 
 def learnt(survey: Survey) -> float | None:
@@ -24,3 +28,39 @@ def in_proportion(survey: Survey) -> bool:
     """Return whether the optimiser is known to step in proportion to the gradient."""
     found = survey.optimizer
     return found is not None and found.name.startswith(("SGD", "ASGD", "LBFGS"))
+
+
+def gained(history: History) -> float | None:
+    """Return how much of what was to be learnt a run has learnt so far.
+
+    As `learnt`, by the losses of the run's steps: from the best constant's, or from the
+    first tenth where that is not known, to the floor, or 0. None where there is no one
+    series, or too short a one.
+
+    Example:
+        >>> from plumbob.types import Losses
+        >>> losses = Losses(steps=np.arange(40), values=np.linspace(4.0, 1.0, 40))
+        >>> run = History(steps=losses.steps, losses={"loss": losses}, constant=2.0)
+        >>> round(gained(run), 2)
+        0.42
+    """
+    losses = history.loss
+    if losses is None or len(losses.values) < 10:
+        return None
+    tenth = max(5, len(losses.values) // 10)
+    now = float(np.median(losses.values[-tenth:]))
+    start = history.constant
+    if start is None:
+        start = float(np.median(losses.values[:tenth]))
+    left = start - (history.floor or 0.0)
+    return (start - now) / left if left > 0 else None
+
+
+def latest(row: Sequence[Window], samples: int) -> Window | None:
+    """Return the last windows of a site, joined until they hold so many samples."""
+    found: Window | None = None
+    for window in reversed(row):
+        found = window if found is None else window + found
+        if found.samples >= samples:
+            return found
+    return None

@@ -68,13 +68,19 @@ class Passes:
     `differs` says that the mode matters: it has dropout, or batch norm. `frozen` are
     batch norms that kept to their running statistics while the model trained and though
     their own gain is trained, `alone` those that trained on batches of one sample.
+    `streak` are those `trained_in_eval` since the last pass in training mode,
+    `repeated` those `tested_in_training` on the very input of the pass before (samples
+    of one output), `norms` is how many batch norms keep running statistics.
     """
 
     training: int = 0  # in training mode, with gradients
     evaluating: int = 0  # in evaluation mode, without
     trained_in_eval: int = 0  # in evaluation mode, with gradients that were used
     tested_in_training: int = 0  # in training mode, without gradients
+    streak: int = 0
+    repeated: int = 0
     differs: bool = False
+    norms: int = 0
     frozen: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
 
