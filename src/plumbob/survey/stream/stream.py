@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,15 +11,10 @@ from plumbob.survey.batches import Batch
 from plumbob.survey.modules import module_sites
 from plumbob.survey.optimizer import each
 from plumbob.survey.stream.marks import Marks
+from plumbob.survey.stream.modes import Modes
+from plumbob.survey.stream.taken import Taken
 from plumbob.survey.stream.units import Taps
-from plumbob.types import Log, Passes, Window
-
-_KINDS = {
-    (True, True): "training",
-    (False, False): "evaluating",
-    (False, True): "trained_in_eval",
-    (True, False): "tested_in_training",
-}
+from plumbob.types import Log, Window
 
 
 class Stream:
@@ -51,8 +45,8 @@ class Stream:
         self.losses: dict[str, list[tuple[int, float]]] = {}
         self.held: list[tuple[int, float]] = []
         self.samples = 0
-        self.counts = dict.fromkeys(_KINDS.values(), 0)
-        self.ready: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self.modes = Modes(model)
+        self.ready: tuple[dict[str, Any], Taken] | None = None
         self.handles: list[Any] = [
             model.register_forward_pre_hook(self._called, with_kwargs=True)
         ]
@@ -70,7 +64,7 @@ class Stream:
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         grad = torch.is_grad_enabled()
-        self.counts[_KINDS[module.training, grad]] += 1
+        self.modes.called(module, (*args, *kwargs.values()))
         leaves = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
         if grad and leaves:
             self.samples = len(leaves[0])
@@ -89,8 +83,9 @@ class Stream:
             self._tick()
 
     def _tick(self) -> None:
+        self.modes.stepped()
         if self.due:
-            self.ready = (self.marks.collect(), self.taps.collect())
+            self.ready = (self.marks.collect(), self.taps.collect(self.samples))
         self.taken += 1
         self.taps.open(self.due)
 
@@ -132,14 +127,15 @@ class Stream:
                     last=now,
                     z=z,
                     samples=samples,
+                    saturated=beyond,
                     bias=parameters[bias].detach().double().cpu().numpy()
                     if (bias := biases[name])
                     else None,
                 )
-                for name, (z, samples) in units.items()
+                for name, (z, samples, beyond) in units.read().items()
             },
             samples=self.samples,
-            passes=replace(Passes(), **self.counts),
+            passes=self.modes.passes(),
         )
         self.losses, self.held = {}, []
         self.on_log(log)
