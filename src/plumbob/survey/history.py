@@ -128,6 +128,7 @@ class Past:
             uncleared=last.uncleared,
             skipped=last.skipped,
             apart=last.apart,
+            unheld=last.unheld,
             scales=np.array([scale for _, scale in self.others], float),
             taken=max([last.step, *ends]) + 1,
             over=over,

@@ -96,7 +96,8 @@ class Log:
     counted from the start: how often a first backward pass of a step found gradients of
     parameters, how often they still were those of a step before, and how many steps a
     gradient scaler left out. `apart` maps a parameter whose copies on the ranks differ
-    to by how much of its size. `scale` is the factor of a scaled loss. `why` is
+    to by how much of its size. `unheld` are parameters that got a gradient and are in
+    no optimiser. `scale` is the factor of a scaled loss. `why` is
     "every", "start" or what was seen: "loss", "gradient", "end".
     """
 
@@ -112,6 +113,7 @@ class Log:
     uncleared: int = 0
     skipped: int = 0
     apart: Mapping[str, float] = NOTHING
+    unheld: tuple[str, ...] = ()
     scale: float = 1.0
     why: str = "every"
 
@@ -169,6 +171,7 @@ class History:
     uncleared: int = 0
     skipped: int = 0
     apart: Mapping[str, float] = NOTHING
+    unheld: tuple[str, ...] = ()
     scales: Float[Any, " logs"] = field(default_factory=lambda: np.zeros(0))
 
     @property
