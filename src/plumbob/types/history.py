@@ -41,7 +41,9 @@ class Mark:
 class Window:
     """The units of one site from step `first` to `last`, both counted; they merge.
 
-    `bias` is b at the end; `samples` counts independent inputs.
+    `bias` is b at the end; `samples` counts independent inputs. `saturated` counts
+    values of z where the activation's slope is below 5 % of its steepest, where it
+    saturates and was known to in the whole window.
     """
 
     first: int
@@ -49,6 +51,7 @@ class Window:
     z: Moments
     samples: int = 0
     bias: Float[Any, " out"] | None = None
+    saturated: Int[Any, " out"] | None = None
 
     def __add__(self, later: "Window") -> "Window":
         """Join a window to the next one."""
@@ -58,6 +61,9 @@ class Window:
             z=self.z + later.z,
             samples=self.samples + later.samples,
             bias=later.bias,
+            saturated=None
+            if self.saturated is None or later.saturated is None
+            else self.saturated + later.saturated,
         )
 
 

@@ -1,67 +1,220 @@
 """What the units of a running model give: hooks that add into tensors of their own."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from plumbob.survey.tally import moments
-from plumbob.types import Moments, Site
+from plumbob.survey.stream.places import Place, place, unknown
+from plumbob.survey.stream.taken import ROWS, Taken, begun, take
+from plumbob.survey.stream.unsaved import Unsaved
+from plumbob.survey.tally import SATURATED_ABOVE, by_unit
+from plumbob.types import Site
 
-AXES = {"linear": -1, "conv": 1, "conv-transpose": 1, "embedding": -1}
+LARGE = 2**22  # elements of a result; of a larger one evenly spaced rows are measured
+PILOT = 16  # rows whose mean is the first shift
+
+UNCALLED = "its module was not called in training, or by .forward() alone"
+LATE = (
+    "torch.compile passes by hooks that came after the model had run: watch it before "
+    "its first step, or call torch._dynamo.reset() after plumbob.watch(...)"
+)
 
 
-class Tap:
-    """A forward hook that adds up the units of one map while it is open."""
+@dataclass(slots=True)
+class Gate:
+    """What all taps of a model ask; a compiled model has a graph for either answer."""
 
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
-        self.open = False
-        self.sums: Moments | None = None
-        self.samples = 0
+    open: bool = False
+
+
+class Tap(Unsaved):
+    """A forward hook that adds up the units of one map while the gate is open.
+
+    Its state is one tensor of ROWS numbers per unit: 32 bytes, in float32, or 64 where
+    the map is in float64. A result is shifted by the mean at the last `collect` (by
+    that of its first rows at first), so that squares do not cancel. Every operation is
+    on tensors, in place and without synchronisation, so that torch.compile takes it
+    into its graph; a result is read at once, before anything can change it.
+
+    What checkpointing computes again in the backward pass is not counted, except in
+    compiled graphs, where counts double and means stay right. A unit whose values are
+    not all finite, or too large to square, spoils its own sums alone.
+    """
+
+    def __init__(self, gate: Gate, state: Tensor, where: Place) -> None:
+        self.gate = gate
+        self.state = state
+        self.units = state.shape[1]
+        self.where = where
+        self.above: float | None = None
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Add up what the map gave, if the tap is open."""
-        if not self.open or not isinstance(output, Tensor) or not module.training:
+        """Add up what the map gave, if the gate is open and the model trains."""
+        if not self.gate.open or not (module.training or torch.is_grad_enabled()):
             return
-        part = moments(output, self.axis)[0]
-        self.sums = part if self.sums is None else self.sums + part
-        self.samples += len(output)
+        value = next(_leaves(output), None)
+        if type(value) is Tensor and not _passing(value) and self._fits(value):
+            self._add(value.detach())
+
+    def _fits(self, x: Tensor) -> bool:
+        axis, flat = self.where.axis, self.where.flat
+        if not x.is_floating_point() or not x.numel() or x.is_meta:
+            return False
+        if x.ndim < max(flat, -axis, axis + 1):
+            return False
+        sizes = x.shape[-flat:] if flat > 1 else x.shape[axis : axis + 1 or None]
+        return sizes.numel() == self.units
+
+    def _add(self, x: Tensor) -> None:
+        if self.where.flat > 1:
+            x = x.flatten(-self.where.flat)
+        t = _fewer(by_unit(x, self.where.axis))
+        if t.dtype in {torch.float16, torch.bfloat16}:
+            t = t.float()
+        if self.state.device != t.device:  # the model was moved after it was watched
+            self.state = self.state.to(t.device)
+        if t.ndim == 2:
+            dims, few, wide = (0,), t[:PILOT], (slice(None),)
+        else:
+            dims, few, wide = (0, 2), t[:1], (slice(None), None)
+        count, shift, total, squares, positive, high, low, beyond = self.state.unbind(0)
+        count += t.numel() // self.units
+        shift.copy_(torch.where(shift.isnan(), few.mean(dims), shift))
+        scratch = t - shift[wide]
+        total += scratch.sum(dims)
+        squares += scratch.mul_(scratch).sum(dims)
+        # a comparison written as numbers adds up 4 times faster than one of booleans
+        positive += torch.gt(t, 0, out=scratch).sum(dims)
+        high.clamp_(min=t.amax(dims))
+        low.clamp_(max=t.amin(dims))
+        if self.above is not None:
+            torch.abs(t, out=scratch)
+            beyond += torch.gt(scratch, self.above, out=scratch).sum(dims)
 
 
 class Taps:
-    """The taps of all sites that are modules; `unseen` says which are not, and why."""
+    """The taps of all sites that modules compute.
+
+    `unseen` says of which sites and modules nothing is measured here, and why.
+    """
 
     def __init__(self, model: nn.Module, sites: Iterable[Site]) -> None:
-        modules = dict(model.named_modules())
+        self.model = model
+        self.gate = Gate()
         self.taps: dict[str, Tap] = {}
-        self.unseen: dict[str, str] = {}
-        self.handles: list[Any] = []
+        self.handles: dict[str, Any] = {}
+        self.seen = set[str]()
+        sites = tuple(sites)
+        self.unseen = unknown(model, sites)
         for site in sites:
-            module = modules.get(site.weight.rpartition(".")[0])
-            if module is None or site.kind not in AXES:
-                self.unseen[site.name] = "no module of its own computes it"
+            where = place(model, site)
+            if isinstance(where, str):
+                self.unseen[site.name] = where
                 continue
-            tap = self.taps[site.name] = Tap(AXES[site.kind])
-            self.handles.append(module.register_forward_hook(tap))
+            state = _state(model.get_parameter(site.weight), site.out)
+            tap = self.taps[site.name] = Tap(self.gate, state, where)
+            self.handles[site.name] = where.module.register_forward_hook(tap)
 
     def open(self, now: bool) -> None:
         """Measure from now on, or do not."""
-        for tap in self.taps.values():
-            tap.open = now
+        self.gate.open = now
 
-    def collect(self) -> dict[str, tuple[Moments, int]]:
-        """Return moments and samples by site since the last time, and start anew."""
-        found = {
-            name: (tap.sums, tap.samples)
-            for name, tap in self.taps.items()
-            if tap.sums is not None
-        }
-        for tap in self.taps.values():
-            tap.sums, tap.samples = None, 0
-        return found
+    def know(self, sites: Iterable[Site]) -> None:
+        """Take in what a trace has found: measure what activations need, drop the rest.
+
+        Saturation is counted where the activation saturates; norms stay measured where
+        an activation reads them. In a compiled model this costs a new graph, so it is
+        done once.
+        """
+        sites = tuple(sites)
+        self.watch_saturation({
+            site.name: SATURATED_ABOVE[site.activation]
+            for site in sites
+            if site.activation in SATURATED_ABOVE
+        })
+        for site in sites:
+            if site.kind == "norm" and not site.activation and site.name in self.taps:
+                self.handles.pop(site.name).remove()
+                del self.taps[site.name]
+
+    def watch_saturation(self, above: Mapping[str, float]) -> None:
+        """Count at these sites from now on how often |z| is above a threshold."""
+        for name in above.keys() & self.taps.keys():
+            self.taps[name].above = above[name]
+
+    @torch.no_grad()
+    def collect(self, samples: int = sys.maxsize) -> Taken:
+        """Return what came since the last time, on its way to the host; start anew.
+
+        `samples` is how many independent inputs the model has had meanwhile. Taking
+        means a copy per device and no waiting: read it a step later.
+        """
+        return Taken(
+            take({name: tap.state for name, tap in self.taps.items()}),
+            samples=samples,
+            watched=frozenset(n for n, tap in self.taps.items() if tap.above),
+            seen=self.seen,
+        )
+
+    def silent(self) -> dict[str, str]:
+        """Return the sites that gave nothing in all that was read, and why."""
+        names = self.taps.keys() - self.seen
+        late = _compiled(self.model) and not self.seen
+        return dict.fromkeys(sorted(names), LATE if late else UNCALLED)
 
     def close(self) -> None:
         """Take the hooks off."""
-        for handle in self.handles:
+        self.gate.open = False
+        for handle in self.handles.values():
             handle.remove()
+        self.handles.clear()
+
+
+def _state(weight: Tensor, units: int) -> Tensor:
+    dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+    with torch.inference_mode(False), torch.no_grad():
+        device = "cpu" if weight.is_meta else weight.device
+        return begun(torch.empty(ROWS, units, dtype=dtype, device=device))
+
+
+def _leaves(output: Any) -> Iterator[Any]:
+    """Yield what a module returned, part by part: of a packed sequence its data."""
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, (tuple, list)):
+        for part in output:
+            yield from _leaves(part)
+    else:
+        yield output
+
+
+def _passing(x: Tensor) -> bool:
+    """Whether values are computed again, or inside torch.func, where none can be kept.
+
+    Asked in eager mode alone: a compiled graph would break there.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    again = torch._C._current_graph_task_id() != -1  # pyright: ignore
+    return again or torch._C._functorch.is_functorch_wrapped_tensor(x)  # pyright: ignore
+
+
+def _fewer(t: Tensor) -> Tensor:
+    """Return evenly spaced rows, or places, of a large result, else all of it.
+
+    The spacing is odd, which shares no factor with sizes that are powers of two.
+    """
+    every = -(-t.numel() // LARGE)
+    if every == 1:
+        return t
+    every |= 1
+    return t[::every] if t.ndim == 2 or len(t) >= every else t[:, :, ::every]
+
+
+def _compiled(model: nn.Module) -> bool:
+    """Whether a part of the model may have been compiled; its parts do not tell."""
+    return "torch._dynamo" in sys.modules

@@ -1,0 +1,63 @@
+"""Which module's result is z of a site, and where in it the units are."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
+from torch.nn.parameter import is_lazy
+
+from plumbob.survey.modules import computed
+from plumbob.types import Site
+
+SO = "; judged on parameters and gradients only"
+FUSED = "a recurrent kernel computes it inside" + SO
+PACKED = "its attention computes it inside" + SO
+MIXED = "the module that holds it has parts, so its result may be another's" + SO
+LAZY = "its weights are made at the first call: call the model once before"
+STRANGE = "its weights are not plain real numbers in a map that is known"
+
+
+class Place(NamedTuple):
+    """The units are on `axis` of the module's (first) result, or its `flat` last."""
+
+    module: nn.Module
+    axis: int = -1
+    flat: int = 1
+
+
+def place(model: nn.Module, site: Site) -> Place | str:
+    """Return where z of a site appears, or why nowhere."""
+    modules = dict(model.named_modules())
+    own = site.name if site.name in modules else site.name.rpartition(".")[0]
+    module = modules[own]
+    parent = modules[own.rpartition(".")[0]]
+    if isinstance(module, nn.MultiheadAttention):
+        return PACKED
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return FUSED
+    if isinstance(parent, nn.MultiheadAttention):
+        return Place(parent)  # the result of out_proj is the first of the attention
+    if isinstance(module, (_NormBase, nn.GroupNorm)):
+        return Place(module, 1)
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        return Place(module, -1, len(module.normalized_shape))
+    if site.kind in {"conv", "conv-transpose"}:
+        return Place(module, 1 - model.get_parameter(site.weight).ndim)
+    known = isinstance(module, (nn.Linear, nn.Embedding, nn.EmbeddingBag))
+    return Place(module) if known or not any(module.children()) else MIXED
+
+
+def unknown(model: nn.Module, sites: Iterable[Site]) -> dict[str, str]:
+    """Return the modules that by their names should be maps, but are no sites."""
+    found = computed(model)
+    names = {site.name for site in sites}
+    for path, module in model.named_modules():
+        kind = type(module).__name__.lower()
+        if path in names or path in found or any(module.children()):
+            continue
+        if any(is_lazy(p) for p in module.parameters()):
+            found[path] = LAZY
+        elif any(word in kind for word in ("linear", "conv", "embedding")):
+            found[path] = STRANGE
+    return found

@@ -1,0 +1,144 @@
+"""What taps held at a step, on its way from the device to float64 moments."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from plumbob.types import Moments
+
+# The rows of a tap's state: a number per unit each.
+COUNT, SHIFT, SUM, SQUARES, POSITIVE, HIGH, LOW, BEYOND = range(8)
+ROWS = 8
+
+
+class Units(NamedTuple):
+    """The units of one site; `beyond` counts |z| above the threshold, if it has one."""
+
+    z: Moments
+    samples: int
+    beyond: Int[Any, " units"] | None
+
+
+class Part(NamedTuple):
+    """The states of some taps side by side, and where they are copied to."""
+
+    names: Sequence[str]
+    sizes: Sequence[int]
+    packed: Float[Any, "rows units"]
+    event: Any
+
+
+class Taken:
+    """One copy per device, begun at once and waited for only by `read`.
+
+    Read it a step later, when it has long arrived; nothing is lost by never reading.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        samples: int,
+        watched: frozenset[str],
+        seen: set[str],
+    ) -> None:
+        self.parts = parts
+        self.samples = samples
+        self.watched = watched  # sites with a threshold
+        self.seen = seen  # where `read` notes the sites that gave anything
+
+    @property
+    def ready(self) -> bool:
+        """Whether `read` need not wait."""
+        return all(part.event is None or part.event.query() for part in self.parts)
+
+    def read(self) -> dict[str, Units]:
+        """Return the units of each site that was called."""
+        found: dict[str, Units] = {}
+        for part in self.parts:
+            if part.event is not None:
+                part.event.synchronize()
+            facts = part.packed.numpy().astype(np.float64)
+            ends = np.cumsum(part.sizes)[:-1]
+            for name, rows in zip(
+                part.names, np.split(facts, ends, axis=1), strict=True
+            ):
+                if not rows[COUNT].any():
+                    continue
+                beyond = rows[BEYOND].astype(np.int64)
+                found[name] = Units(
+                    z=_moments(rows),
+                    samples=int(min(self.samples, rows[COUNT].max())),
+                    beyond=beyond if name in self.watched else None,
+                )
+        self.seen.update(found)
+        return found
+
+
+def take(states: Mapping[str, Tensor]) -> list[Part]:
+    """Copy the states and begin anew from the means; one pass per device.
+
+    No operation waits for the device.
+    """
+    devices: dict[torch.device, list[str]] = {}
+    for name, state in states.items():
+        devices.setdefault(state.device, []).append(name)
+    parts: list[Part] = []
+    for device, names in devices.items():
+        some = [states[name] for name in names]
+        sizes = [state.shape[1] for state in some]
+        packed = torch.cat(some, dim=1)
+        anew = list(_anew(packed).split(sizes, dim=1))
+        torch._foreach_copy_(some, anew)  # pyright: ignore
+        parts.append(Part(names, sizes, *_to_host(packed, device)))
+    return parts
+
+
+def _to_host(packed: Tensor, device: torch.device) -> tuple[Tensor, Any]:
+    if device.type != "cuda":
+        return packed.cpu(), None
+    host = torch.empty_like(packed, device="cpu", pin_memory=True)
+    host.copy_(packed, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return host, event
+
+
+def begun(packed: Tensor) -> Tensor:
+    """Make the rows of a state empty, its shift not known; returns it."""
+    packed.zero_()
+    packed[SHIFT] = torch.nan
+    packed[HIGH] = -torch.inf
+    packed[LOW] = torch.inf
+    return packed
+
+
+def _anew(packed: Tensor) -> Tensor:
+    """Return empty rows shifted by the mean so far; where that is none, by none."""
+    fresh = begun(torch.empty_like(packed))
+    count, shift = packed[COUNT], packed[SHIFT]
+    mean = torch.where(count > 0, shift + packed[SUM] / count, shift)
+    fresh[SHIFT] = torch.where(mean.isfinite(), mean, torch.nan)
+    return fresh
+
+
+def _moments(rows: Float[Any, "rows units"]) -> Moments:
+    """Return the moments; of a unit that is not finite throughout, none."""
+    fine = np.isfinite(rows[SQUARES]) & (rows[COUNT] > 0)
+    count = np.where(fine, rows[COUNT], 0).astype(np.int64)
+    total = np.where(fine, rows[SUM], 0.0)
+    mean = total / np.maximum(count, 1)
+    squares = np.where(fine, rows[SQUARES], 0.0)
+    return Moments(
+        count=count,
+        mean=np.where(fine, rows[SHIFT], 0.0) + mean,
+        m2=np.maximum(squares - total * mean, 0.0),
+        low=np.where(fine, rows[LOW], np.inf),
+        high=np.where(fine, rows[HIGH], -np.inf),
+        positive=np.where(fine, rows[POSITIVE], 0).astype(np.int64),
+        nonfinite=np.where(fine, 0, rows[COUNT]).astype(np.int64),
+    )
