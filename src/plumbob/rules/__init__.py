@@ -8,6 +8,7 @@ from plumbob.rules.bias_growth import bias_growth
 from plumbob.rules.bias_in_input_span import bias_in_input_span
 from plumbob.rules.blind_layer import blind_layer
 from plumbob.rules.cannot_overfit_batch import cannot_overfit_batch
+from plumbob.rules.clipped_every_step import clipped_every_step
 from plumbob.rules.constant_before_layer_norm import constant_before_layer_norm
 from plumbob.rules.constant_logit import constant_logit
 from plumbob.rules.dead_relu import dead_relu
@@ -19,11 +20,13 @@ from plumbob.rules.disconnected_parameter import disconnected_parameter
 from plumbob.rules.dormant_unit import dormant_unit
 from plumbob.rules.double_rnn_bias import double_rnn_bias
 from plumbob.rules.doubled_activation import doubled_activation
+from plumbob.rules.drift_of_null import drift_of_null
 from plumbob.rules.duplicate_units import duplicate_units
 from plumbob.rules.duplicated_branch_bias import duplicated_branch_bias
 from plumbob.rules.duplicated_layer_norm_bias import duplicated_layer_norm_bias
 from plumbob.rules.exploding_gradient import exploding_gradient
 from plumbob.rules.forgotten_parameter import forgotten_parameter
+from plumbob.rules.gradients_not_cleared import gradients_not_cleared
 from plumbob.rules.group_mean_before_group_norm import group_mean_before_group_norm
 from plumbob.rules.implicit_bias import implicit_bias
 from plumbob.rules.init_gain import init_gain
@@ -40,9 +43,12 @@ from plumbob.rules.non_finite_gradient import non_finite_gradient
 from plumbob.rules.non_finite_weight import non_finite_weight
 from plumbob.rules.output_bias_prior import output_bias_prior
 from plumbob.rules.output_range import output_range
+from plumbob.rules.parameter_never_moves import parameter_never_moves
 from plumbob.rules.prior_counted_twice import prior_counted_twice
 from plumbob.rules.proved_dead_unit import proved_dead_unit
+from plumbob.rules.replicas_out_of_sync import replicas_out_of_sync
 from plumbob.rules.saturated_unit import saturated_unit
+from plumbob.rules.shrinking_weights import shrinking_weights
 from plumbob.rules.signal_gain import signal_gain
 from plumbob.rules.silent_broadcast import silent_broadcast
 from plumbob.rules.softmax_before_cross_entropy import softmax_before_cross_entropy
@@ -50,6 +56,7 @@ from plumbob.rules.softmax_over_one import softmax_over_one
 from plumbob.rules.stacked_linear import stacked_linear
 from plumbob.rules.starved_unit import starved_unit
 from plumbob.rules.step_too_long import step_too_long
+from plumbob.rules.step_too_short import step_too_short
 from plumbob.rules.stuck_parameter import stuck_parameter
 from plumbob.rules.sum_reduced_loss import sum_reduced_loss
 from plumbob.rules.symmetric_units import symmetric_units
@@ -57,6 +64,7 @@ from plumbob.rules.uncentred_input import uncentred_input
 from plumbob.rules.unfolded_batch_norm import unfolded_batch_norm
 from plumbob.rules.unsafe_clipping import unsafe_clipping
 from plumbob.rules.unused_unit import unused_unit
+from plumbob.rules.update_ratio import update_ratio
 from plumbob.rules.value_bias import value_bias
 from plumbob.rules.vanishing_gradient import vanishing_gradient
 
@@ -120,4 +128,12 @@ RULES = (
     loss_for_task,
     doubled_activation,
     silent_broadcast,
+    update_ratio,
+    gradients_not_cleared,
+    shrinking_weights,
+    drift_of_null,
+    clipped_every_step,
+    replicas_out_of_sync,
+    parameter_never_moves,
+    step_too_short,
 )
