@@ -1,25 +1,18 @@
 """A report as one page of HTML that needs no network and no script."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from plumbob.report.page import facts, page
 from plumbob.report.strip import strip
 from plumbob.report.table import rows
 from plumbob.report.words import (
     MARK,
     alike,
     also,
-    evidence,
     explained,
     followed,
-    number,
-    places,
-    safety,
     summary,
     together,
-    units,
 )
 from plumbob.types import Finding
 
@@ -42,35 +35,25 @@ _COLUMNS = {
 
 def render(report: "Report") -> str:
     """Return the report as a page."""
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     table = rows(report.survey)
     shown = {k: v for k, v in _COLUMNS.items() if any(r[k] is not None for r in table)}
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        entries=_entries(report),
-        places=places,
-        also=also,
-        explained=explained,
-        about=dict(report.survey.about),
-        summary=summary(report),
-        followed=followed(report),
-        strip=strip(report.survey, table, report.findings),
-        rows=table,
-        columns=shown,
-        mark=MARK,
-        evidence=evidence,
-        number=number,
-        safety=safety,
-        units=units,
-        not_judged=list(together(report.not_judged)),
-        crashed=dict(report.crashed),
+    return page(
+        "report.html.j2",
+        {
+            "report": report,
+            "entries": _entries(report),
+            "also": also,
+            "explained": explained,
+            "about": facts(report.survey.about),
+            "summary": summary(report),
+            "followed": followed(report),
+            "strip": strip(report.survey, table, report.findings),
+            "rows": table,
+            "columns": shown,
+            "mark": MARK,
+            "not_judged": [*together(report.not_judged)],
+            "crashed": dict(report.crashed),
+        },
     )
 
 

@@ -7,8 +7,8 @@ infinite numbers, which JSON lacks, are null.
 import json
 from typing import TYPE_CHECKING, Any
 
-from plumbob.report.table import plain, rows
-from plumbob.types import Finding, Output, Severity
+from plumbob.report.table import plain, rows, told
+from plumbob.types import Output, Severity
 
 if TYPE_CHECKING:
     from plumbob.report.report import Report
@@ -24,7 +24,7 @@ def render(report: "Report") -> str:
         "version": VERSION,
         "about": {name: plain(value) for name, value in survey.about.items()},
         "counts": {s.name.lower(): report.counts[s] for s in reversed(Severity)},
-        "findings": [_finding(finding) for finding in report.findings],
+        "findings": [told(finding) for finding in report.findings],
         "not_judged": dict(report.not_judged),
         "crashed": dict(report.crashed),
         "settings": {
@@ -49,26 +49,4 @@ def _output(output: Output | None) -> dict[str, Any] | None:
         "loss": plain(output.loss),
         "shifted": plain(output.shifted),
         "shift": [plain(value) for value in output.shift],
-    }
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    remedy = finding.remedy
-    return {
-        "code": finding.code,
-        "name": finding.name,
-        "severity": (finding.severity or Severity.INFO).name.lower(),
-        "site": finding.site,
-        "units": [plain(unit) for unit in finding.units],
-        "message": finding.message,
-        "cause": finding.cause,
-        "evidence": {name: plain(value) for name, value in finding.evidence.items()},
-        "remedy": {
-            "advice": remedy.advice,
-            "safety": remedy.safety.value,
-            "act": remedy.act,
-            "arguments": {name: plain(v) for name, v in remedy.arguments.items()},
-        },
-        "steps": finding.steps,
-        "consequences": [_finding(consequence) for consequence in finding.consequences],
     }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from plumbob.types import Census, Reading, Site, Survey
+from plumbob.types import Census, Finding, Reading, Severity, Site, Survey
 
 
 def rows(survey: Survey) -> list[dict[str, Any]]:
@@ -25,6 +25,29 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def told(finding: Finding) -> dict[str, Any]:
+    """Return a finding as plain values, with its consequences."""
+    remedy = finding.remedy
+    return {
+        "code": finding.code,
+        "name": finding.name,
+        "severity": (finding.severity or Severity.INFO).name.lower(),
+        "site": finding.site,
+        "units": [plain(unit) for unit in finding.units],
+        "message": finding.message,
+        "cause": finding.cause,
+        "evidence": {name: plain(value) for name, value in finding.evidence.items()},
+        "remedy": {
+            "advice": remedy.advice,
+            "safety": remedy.safety.value,
+            "act": remedy.act,
+            "arguments": {name: plain(v) for name, v in remedy.arguments.items()},
+        },
+        "steps": finding.steps,
+        "consequences": [told(consequence) for consequence in finding.consequences],
+    }
 
 
 def _row(site: Site, survey: Survey) -> dict[str, Any]:

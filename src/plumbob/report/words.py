@@ -54,6 +54,11 @@ def number(value: float | int) -> str:
     return f"{int(value):,}"
 
 
+def figure(value: float | int) -> str:
+    """Return a number as `number` does, with a true minus, for a page."""
+    return number(value).replace("-", "\N{MINUS SIGN}")
+
+
 def evidence(finding: Finding) -> str:
     """Return the evidence as "name number, name number"."""
     return ", ".join(f"{k} {number(v)}" for k, v in finding.evidence.items())
