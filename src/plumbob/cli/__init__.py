@@ -13,6 +13,7 @@ from plumbob.cli.look import look
 from plumbob.cli.rule import demo, rule, rules
 from plumbob.cli.run import PASSED_ON, run
 from plumbob.cli.trial import trial
+from plumbob.cli.view import view
 from plumbob.errors import PlumbobError
 
 cli = typer.Typer(
@@ -33,7 +34,7 @@ def options(
         typer.echo(metadata.version("plumbob"))
 
 
-for command in (check, look, trial, rule, rules, demo):
+for command in (check, look, trial, view, rule, rules, demo):
     cli.command()(command)
 cli.command(context_settings=PASSED_ON)(run)
 

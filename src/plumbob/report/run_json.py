@@ -27,6 +27,11 @@ def render(run: Run) -> str:
     )
 
 
+def pair(one: Run, two: Run) -> str:
+    """Return two runs as an indented list of what `render` gives."""
+    return f"[\n{render(one)},\n{render(two)}\n]"
+
+
 def tree(run: Run) -> dict[str, Any]:
     """Return all but the curves as plain values."""
     history = run.history
