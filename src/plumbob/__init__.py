@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from plumbob import design as design
     from plumbob.errors import AddressError as AddressError
     from plumbob.errors import FileError as FileError
+    from plumbob.errors import FindingError as FindingError
     from plumbob.errors import InputError as InputError
     from plumbob.errors import PlumbobError as PlumbobError
     from plumbob.errors import SettingsError as SettingsError
@@ -40,6 +41,7 @@ _HOMES = {
     "plumbob.errors": (
         "AddressError",
         "FileError",
+        "FindingError",
         "InputError",
         "PlumbobError",
         "SettingsError",
@@ -71,6 +73,7 @@ __all__ = [
     "AddressError",
     "FileError",
     "Finding",
+    "FindingError",
     "InputError",
     "Moments",
     "Needs",

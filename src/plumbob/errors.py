@@ -11,6 +11,7 @@ Each message says what was expected, what was got, where, and what to do.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class PlumbobError(Exception):
@@ -27,6 +28,14 @@ class AddressError(PlumbobError):
 
 class FileError(PlumbobError):
     """A file is truncated, hostile or of an unknown kind."""
+
+
+class FindingError(PlumbobError):
+    """A watched training has a finding, and was to stop there; `finding` is it."""
+
+    def __init__(self, message: str, finding: Any, step: int) -> None:
+        super().__init__(message)
+        self.finding, self.step = finding, step
 
 
 class SettingsError(PlumbobError):

@@ -89,10 +89,14 @@ class Past:
         self.last = log
         if log.marks:
             self._mark(log)
-        for name, some in log.losses.items():
-            self.losses[name] = _joined(self.losses.get(name, []), some)
+        self.note(log)
         self.held = _joined(self.held, log.held)
         self.slots.add(log)
+
+    def note(self, log: Log) -> None:
+        """Take in the losses of a step whose log is still to come."""
+        for name, some in log.losses.items():
+            self.losses[name] = _joined(self.losses.get(name, []), some)
 
     def _mark(self, log: Log) -> None:
         for name, mark in log.marks.items():

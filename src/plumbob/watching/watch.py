@@ -1,70 +1,146 @@
 """A training that is watched: stream, history, rules and sinks joined."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import atexit
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor
 
+from plumbob.errors import FindingError, one_line
 from plumbob.judge import Verdict, judge
 from plumbob.settings import Settings
-from plumbob.survey import structures
 from plumbob.survey.about import about
+from plumbob.survey.batches import Batch
 from plumbob.survey.history import Past
-from plumbob.survey.optimizer import optimizer_facts
+from plumbob.survey.optimizer import each
+from plumbob.survey.stream.several import Several, as_one, bare, roots
 from plumbob.survey.stream.stream import Stream
-from plumbob.types import (
-    Finding,
-    Gradient,
-    Log,
-    Needs,
-    Reading,
-    Rule,
-    Site,
-    Stage,
-    Survey,
-)
+from plumbob.survey.stream.unsaved import Hook
+from plumbob.survey.structures import ours
+from plumbob.types import Change, Finding, Log, Rule, Severity, Survey
+from plumbob.watching.beginning import Beginning, begin
+from plumbob.watching.criterion import Criterion
+from plumbob.watching.facts import Weighed, survey, weighed
+from plumbob.watching.feed import Feed
+from plumbob.watching.ledger import Ledger, parts
+from plumbob.watching.origins import Origins, broken, spoilt
+from plumbob.watching.outlets import Outlets, say
 from plumbob.watching.sink import Sink
+from plumbob.watching.timeline import Place, Timeline
+
+if TYPE_CHECKING:
+    from plumbob.report.report import Report
 
 GROWTH = 1.25  # the run is judged anew where it has grown by so much
+TRIPS = 3  # judgements between two of these, of logs that were taken early
 
 
 class Watch:
-    """What `plumbob.watch` returns; leaves the training as it would have been."""
+    """What `plumbob.watch` returns; leaves the training as it would have been.
+
+    `run` is the folder in which it is recorded, if it is.
+    """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         optimizer: Any = None,
         *,
         rules: Sequence[Rule],
+        report: "Callable[..., Report]",
         settings: Settings,
+        loss: Callable[..., Any] | None = None,
         every: int = 50,
         sinks: Sequence[Sink] = (),
         on_finding: Callable[[int, Finding], None] | None = None,
+        stops: bool = False,
+        severity: Severity = Severity.WARNING,
+        graph: bool = True,
+        run: Path | None = None,
     ) -> None:
-        self.model, self.optimizer = model, optimizer
-        self.rules, self.settings = rules, settings
-        self.sinks = list(sinks)
-        self.on_finding = on_finding
-        self.past = Past()
-        self.sites: tuple[Site, ...] = ()
+        given = as_one(model)
+        self.model, self.optimizer = bare(given), optimizer
+        self.rules, self.settings, self.make_report = rules, settings, report
+        self.every, self.graph, self.run = every, graph, run
+        self.on_finding, self.severity, self.stops = on_finding, severity, stops
+        self.outlets = Outlets(sinks)
+        self.past, self.timeline = Past(), Timeline()
+        self.start: Beginning | None = None
+        self.weights: Weighed | None = None
+        self.origins = Origins()
         self.unseen: dict[str, str] = {}
-        self.graph = False
-        self.next = 0
+        self.next, self.trips = 0, TRIPS
         self.over = False
+        self.stop: Exception | None = None
+        self.judged: Survey | None = None
         self.verdict = Verdict(findings=(), not_judged={}, crashed={})
-        self.found_at: dict[tuple[str, str | None], int] = {}
-        self.stream = Stream(model, optimizer, every=every, on_log=self._log)
+        optimizers = list(each(optimizer)) if optimizer is not None else []
+        self.criterion = Criterion(loss, self._heard)
+        self.feed = Feed(roots(given), self._suspected, self._own_loss)
+        self.stream = Stream(given, optimizer, every=every, on_log=self._log)
+        note, hold = self.stream.loss, self.stream.validation
+        self.ledger = Ledger(note, hold, optimizers, self.model)
+        self.handles: list[Any] = []
+        for one in optimizers:
+            self.handles += [
+                one.register_step_pre_hook(Hook(self._before)),
+                one.register_step_post_hook(Hook(self._after)),
+            ]
+        self.at_exit = _close_at_exit(self)
+
+    # What the loop may call
 
     def step(self, loss: Any = None) -> None:
-        """Say that a step is over; needed where there is no optimiser to tell."""
-        self.stream.step(loss)
+        """Say that a step is over, and what its loss was, or its losses by name.
+
+        Needed where there is no optimiser to tell of the step, or no `loss=`.
+
+        Raises:
+            FindingError: there is a finding that was to stop the training.
+        """
+        if loss is None:
+            self.stream.step()
+            self.ledger.stepped()
+        elif self.ledger.told(loss):
+            first, *others = parts(loss).items()
+            for name, value in others:
+                self.stream.loss(value, name)
+            if first[0] == "loss":
+                self.stream.step(first[1])
+            else:
+                self.stream.loss(first[1], first[0])
+                self.stream.step()
+        else:
+            self.stream.step()
+        self._stop()
+
+    def note(self, loss: Any, name: str = "loss") -> None:
+        """Note a loss of the step that has just been taken."""
+        self.ledger.told(loss)
+        self.stream.loss(loss, name)
 
     def validate(self, loss: Any) -> None:
-        """Note a loss on held-out data."""
+        """Note a loss on held-out data.
+
+        Raises:
+            FindingError: there is a finding that was to stop the training.
+        """
+        self.ledger.held_told()
         self.stream.validation(loss)
+        self._stop()
+
+    def loss(self, *given: Any, **named: Any) -> Any:
+        """Return what the loss given to `watch` returns, and note it.
+
+        Raises:
+            InputError: none was given.
+        """
+        return self.criterion(*given, **named)
 
     def __enter__(self) -> "Watch":
         return self
@@ -75,86 +151,223 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None and not self.over:
+            self.outlets.event(self.past.last.step, "exception", one_line(error))
         self.close()
 
     def close(self) -> None:
         """Judge a last time, and take every hook off."""
         if self.over:
             return
-        self.stream.close()
+        atexit.unregister(self.at_exit)
+        try:
+            self.ledger.stepped(self.ledger.optimizers[0] if self.handles else None)
+            self.ledger.validated()
+            self.stream.close()
+        except Exception as error:
+            self._ours(error)
+        for handle in self.handles:
+            handle.remove()
+        self.feed.close()
+        self.criterion.close()
         self.over = True
         self._judge(self.past.last.step)
-        for sink in self.sinks:
-            sink.close()
+        self.outlets.event(self.past.last.step, "end", "")
+        self.outlets.each(lambda sink: sink.close())
 
-    def _log(self, log: Log) -> None:
-        self.past.add(log)
-        if not self.sites:
-            self._begin()
-        for sink in self.sinks:
-            sink.write(log)
-        if log.step >= self.next:
-            self.next = max(log.step + 1, int(log.step * GROWTH))
-            self._judge(log.step)
-
-    def _begin(self) -> None:
-        self.sites = self.stream.sites
-        self.unseen |= self.stream.taps.unseen
-        if self.stream.first is not None:
-            self.stream.taps.open(False)
-            built = structures.read(self.model, self.stream.first)
-            self.stream.taps.open(self.stream.due)
-            self.graph = "graph" not in built.unseen
-            self.sites, self.unseen = built.sites, self.unseen | built.unseen
-        for sink in self.sinks:
-            sink.begin(self.survey(), about(self.model))
-
-    def survey(self) -> Survey:
-        """Return what is known of the run so far."""
-        history = self.past.history(over=self.over)
-        readings = {
-            name: Reading(
-                samples=sum(w.samples for w in row[-8:]),
-                z=sum((w.z for w in row[-7:]), row[-8:][0].z) if row else None,
-                called=True,
-            )
-            for name, row in history.windows.items()
-        }
-        known = Needs.HISTORY | Needs.ACTIVATIONS | Needs.GRADIENTS | Needs.STAGE
-        known |= Needs.GRAPH if self.graph else Needs(0)
-        known |= Needs.LOSSES if history.loss is not None else Needs(0)
-        known |= Needs.VALIDATION if history.held is not None else Needs(0)
-        known |= Needs.OPTIMIZER if self.optimizer is not None else Needs(0)
-        stage = Stage.TRAINED if history.taken else Stage.INIT
-        return Survey(
-            sites=tuple(replace(s, stage=stage) for s in self.sites),
-            known=known,
-            readings=readings,
-            gradients={
-                name: Gradient(reached=True, norm=float(course.gradient[-1]))
-                for name, course in history.courses.items()
-                if len(course.gradient) and course.gradient[-1] >= 0
-            },
-            optimizer=None
-            if self.optimizer is None
-            else optimizer_facts(self.optimizer, self.model),
-            history=history,
-            unseen=self.unseen,
-            about=about(self.model),
-        )
-
-    def _judge(self, step: int) -> None:
-        self.verdict = judge(self.survey(), self.rules, self.settings)
-        for finding in self.verdict.findings:
-            key = (finding.code, finding.site)
-            if key not in self.found_at:
-                self.found_at[key] = step
-                if self.on_finding:
-                    self.on_finding(step, finding)
-        for sink in self.sinks:
-            sink.tell(step, self.verdict.findings)
+    # What it gives
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is found so far, root causes first."""
         return self.verdict.findings
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What came, got worse and went, in the order of time."""
+        return tuple(self.timeline.changes)
+
+    @property
+    def found_at(self) -> dict[Place, int]:
+        """The step at which each finding first came, by its code and site."""
+        return self.timeline.found_at
+
+    @property
+    def report(self) -> "Report":
+        """The run judged so far; it shows itself as that of a check."""
+        if not self.over or self.judged is None:
+            self._judge(self.past.last.step)
+        return self.make_report(
+            findings=self.verdict.findings,
+            survey=self.judged,
+            not_judged=self.verdict.not_judged,
+            crashed=self.verdict.crashed,
+            settings=self.settings,
+        )
+
+    # What is heard
+
+    def _before(self, optimizer: Any, *_: Any) -> None:
+        self._settle(optimizer)
+        self.ledger.validated()
+        self._stop()
+
+    def _after(self, optimizer: Any, *_: Any) -> None:
+        self.ledger.stepped(optimizer)
+        self._stop()
+
+    def _heard(self, value: Tensor, outputs: Any, targets: Any) -> None:
+        if value.requires_grad:
+            self.feed.aim(targets)
+            self._ask(value)
+        self.ledger.hear(value)
+
+    def _own_loss(self, value: Tensor) -> None:
+        if self.criterion.loss is None:
+            if value.requires_grad:
+                self._ask(value)
+            self.ledger.hear(value)
+
+    def _ask(self, value: Tensor) -> None:
+        """Ask whether a loss is finite, where that costs no wait, or stops a run."""
+        if (value.device.type == "cpu" or self.stops) and broken(value):
+            self._suspected()
+
+    def _suspected(self) -> None:
+        self.origins.suspects(self.feed.latest)
+
+    def _settle(self, optimizer: Any = None) -> None:
+        """Before a step spoils the weights, look for what made a value not finite."""
+        if self.origins.suspect is None:
+            return
+        try:
+            with self._asleep():
+                self.origins.search(self.criterion.loss)
+            lost = [v for v in map(float, self.ledger.steps) if not isfinite(v)]
+            if self.origins.found or lost:
+                name, step = self.ledger.name(optimizer), self.stream.taken
+                note = Log(step=step, losses={name: ((step, lost[0]),)} if lost else {})
+                self.past.note(note)
+                self._judge(step)
+        except Exception as error:
+            self._ours(error)
+
+    # What is measured
+
+    def _log(self, log: Log) -> None:
+        try:
+            self.past.add(log)
+            if self.start is None:
+                self._begin()
+            self.outlets.each(lambda sink: sink.write(log))
+            if spoilt(log):
+                self.origins.suspects(self.feed.latest)
+                with self._asleep():
+                    self.origins.search(self.criterion.loss, late=True)
+            if log.step >= self.next:
+                self.next = max(log.step + 1, int(log.step * GROWTH))
+                self.trips = TRIPS
+                self._judge(log.step)
+            elif log.why in {"loss", "gradient"} and self.trips:
+                self.trips -= 1
+                self._judge(log.step)
+        except Exception as error:
+            self._ours(error)
+
+    def _begin(self) -> None:
+        with self._asleep():
+            first: Batch | str | None = self.feed.first
+            if not self.graph:
+                first = "it was not asked for"
+            elif isinstance(self.model, Several):
+                first = "several models are not traced together"
+            elif first is None:
+                first = "no batch was seen outside of compiled code, or it is too large"
+            self.start = begin(self.model, first, self.criterion.loss)
+        self.stream.taps.know(self.start.structure.sites)
+        found = self._survey()
+        notes = about(self.model)
+        self.outlets.each(lambda sink: sink.begin(found, notes))
+
+    @contextmanager
+    def _asleep(self) -> Generator[None, None, None]:
+        """Take nothing that runs meanwhile for a part of the training."""
+        self.feed.asleep = self.criterion.asleep = True
+        try:
+            with self.stream.asleep():
+                yield
+        finally:
+            self.feed.asleep = self.criterion.asleep = False
+
+    def _survey(self) -> Survey:
+        assert self.start is not None
+        output = self.start.output
+        history = self.past.history(
+            over=self.over,
+            constant=output.constant if output else None,
+            floor=output.floor if output else None,
+        )
+        return survey(
+            self.model,
+            history,
+            self.start,
+            optimizer=self.optimizer,
+            weights=self.weights,
+            broken=self.origins.found,
+            unseen=self.unseen | self.origins.unseen | self.stream.taps.unseen,
+            every=self.every,
+        )
+
+    def _judge(self, step: int) -> None:
+        try:
+            if self.start is None:
+                self._begin()
+            assert self.start is not None
+            self.weights = weighed(self.model, self.start.structure.sites)
+            self.judged = self._survey()
+            self.verdict = judge(self.judged, self.rules, self.settings)
+            changes = self.timeline.add(step, self.verdict.findings)
+            self.outlets.each(lambda sink: sink.tell(step, self.verdict.findings))
+        except Exception as error:
+            self._ours(error)
+            return
+        for change in changes:
+            self._tell(change)
+
+    def _tell(self, change: Change) -> None:
+        finding = change.finding
+        is_root = any(finding is root for root in self.verdict.findings)
+        grave = (finding.severity or Severity.INFO) >= self.severity
+        if change.kind == "gone" or not is_root or not grave:
+            return
+        if self.stops:
+            place = finding.site or "the model"
+            text = f"{finding.code} {place} at step {change.step}: {finding.message}"
+            self.stop = self.stop or FindingError(text, finding, change.step)
+        elif self.on_finding is not None:
+            try:
+                self.on_finding(change.step, finding)
+            except Exception as error:  # the user's own: raised where the loop calls
+                self.stop = self.stop or error
+
+    def _stop(self) -> None:
+        if self.stop is not None and not self.over:
+            stop, self.stop = self.stop, None
+            raise stop
+
+    def _ours(self, error: Exception) -> None:
+        """Note an error of our own; the training goes on."""
+        if "watching" not in self.unseen:
+            self.unseen["watching"] = ours(error)
+            say(f"an error of its own, the training goes on ({one_line(error)})")
+
+
+def _close_at_exit(watch: Watch) -> Callable[[], None]:
+    """End a watch that its owner has not ended; the model may go before."""
+    reference = weakref.ref(watch)
+
+    def close() -> None:
+        if (still := reference()) is not None:
+            still.close()
+
+    return atexit.register(close)

@@ -1,7 +1,8 @@
 """A training loop listened to: one log per measured step."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from plumbob.survey.modules import module_sites
 from plumbob.survey.optimizer import each
 from plumbob.survey.stream.marks import Marks
 from plumbob.survey.stream.modes import Modes
+from plumbob.survey.stream.several import roots
 from plumbob.survey.stream.taken import Taken
 from plumbob.survey.stream.units import Taps
+from plumbob.survey.stream.unsaved import Hook
 from plumbob.types import Log, Window
 
 
@@ -47,8 +50,10 @@ class Stream:
         self.samples = 0
         self.modes = Modes(model)
         self.ready: tuple[dict[str, Any], Taken] | None = None
+        self.deaf = False
         self.handles: list[Any] = [
-            model.register_forward_pre_hook(self._called, with_kwargs=True)
+            root.register_forward_pre_hook(Hook(self._called), with_kwargs=True)
+            for root in roots(model).values()
         ]
         for one in self.optimizers:
             self.handles += [
@@ -62,7 +67,20 @@ class Stream:
         """Whether the step to come is measured."""
         return self.taken < self.burst or self.taken % self.every == 0
 
+    @contextmanager
+    def asleep(self) -> Generator[None, None, None]:
+        """Take nothing that runs meanwhile for a part of the training."""
+        self.deaf = True
+        self.taps.open(False)
+        try:
+            yield
+        finally:
+            self.deaf = False
+            self.taps.open(self.due)
+
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if self.deaf:
+            return
         grad = torch.is_grad_enabled()
         self.modes.called(module, (*args, *kwargs.values()))
         leaves = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]

@@ -1,0 +1,65 @@
+"""Several models that train together, as one: names begin with the model's own."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import nn
+
+from plumbob.errors import InputError
+from plumbob.survey.graph import inner
+
+WRAPPERS = ("DistributedDataParallel", "DataParallel")
+
+
+class Several(nn.ModuleDict):
+    """Holds models without touching them; it is training where one of them is."""
+
+    def __init__(self, models: Mapping[str, nn.Module]) -> None:
+        super().__init__(dict(models))
+
+    @property
+    def training(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+    ) -> bool:
+        """Whether one of them is in training mode."""
+        return any(model.training for model in self.children())
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        """Leave them as they are: `nn.Module` sets it when it is made."""
+
+
+def as_one(model: Any) -> nn.Module:
+    """Return one module: the given one, or a holder of several.
+
+    Raises:
+        InputError: it is neither a module nor a dict, list or tuple of modules.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    parts: dict[str, Any] = {}
+    if isinstance(model, Mapping):
+        parts = {str(k): v for k, v in cast(Mapping[Any, Any], model).items()}
+    elif isinstance(model, (list, tuple)):
+        parts = {str(i): v for i, v in enumerate(cast(list[Any], model))}
+    if not parts or not all(isinstance(part, nn.Module) for part in parts.values()):
+        raise InputError(
+            "expected a torch.nn.Module, or a dict or list of them, got "
+            f"{type(model).__name__}; pass what is trained"
+        )
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    return Several({name.replace(".", "-"): part for name, part in parts.items()})
+
+
+def roots(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that the loop calls, by the prefix of their names."""
+    return dict(model.items()) if isinstance(model, Several) else {"": model}
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Return the module without what compiles it or spreads it over ranks."""
+    found: Any = inner(model)
+    while type(found).__name__ in WRAPPERS:
+        found = inner(found.module)
+    return found

@@ -1,0 +1,134 @@
+"""What a training loop feeds its model: the first batch, the last, a broken output."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from plumbob.survey.batches import Batch
+from plumbob.survey.graph import tensors
+from plumbob.survey.stream.unsaved import Hook
+
+FIRST = 64 * 2**20  # bytes of the first batch that are copied
+LOOKED = 4096  # numbers of an output of which it is asked whether they are finite
+
+
+class Feed:
+    """Hooks on the models that a loop calls; deaf while `asleep`.
+
+    `first` is a copy of what the first call in training got, of its first samples
+    where it is large, `latest` what the last one got, with the model it went to.
+    `on_broken` is called where an output is not finite, as far as that costs no wait
+    for a device, `on_loss` with a loss that a model returns within its output.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, nn.Module],
+        on_broken: Callable[[], None],
+        on_loss: Callable[[Tensor], None],
+    ) -> None:
+        self.on_broken, self.on_loss = on_broken, on_loss
+        self.asleep = False
+        self.first: Batch | None = None
+        self.first_model: nn.Module | None = None
+        self.latest: tuple[nn.Module, Batch] | None = None
+        self.handles: list[Any] = []
+        for model in models.values():
+            self.handles += [
+                model.register_forward_pre_hook(Hook(self._called), with_kwargs=True),
+                model.register_forward_hook(Hook(self._gave)),
+            ]
+
+    def _called(self, model: nn.Module, args: Any, kwargs: Any) -> None:
+        if torch.compiler.is_compiling() or self.asleep or not torch.is_grad_enabled():
+            return
+        leaf = next(tensors((args, kwargs)), None)
+        samples = len(leaf) if leaf is not None and leaf.ndim else 1
+        batch = Batch(args=args, kwargs=kwargs, samples=samples)
+        self.latest = (model, batch)
+        if self.first is None:
+            self.first, self.first_model = copied(batch), model
+
+    def _gave(self, model: nn.Module, args: Any, output: Any) -> None:
+        if torch.compiler.is_compiling() or self.asleep:
+            return
+        value = _loss(output)
+        if value is not None:
+            self.on_loss(value)
+        if torch.is_grad_enabled() and model.training:
+            values = (t for t in tensors(output) if t.device.type == "cpu")
+            if not all(map(_finite, values)):
+                self.on_broken()
+
+    def aim(self, targets: Any) -> None:
+        """Note the targets of the last call."""
+        if self.latest is None:
+            return
+        model, batch = self.latest
+        if batch.targets is None:
+            self.latest = model, _with(batch, targets)
+        first = self.first
+        if first is not None and first.targets is None and self.first_model is model:
+            kept = _rows(targets, batch.samples, first.samples)
+            self.first = _with(first, _copy(kept))
+
+    def forget(self) -> None:
+        """Let the last batch go, which its step has been taken on."""
+        self.latest = None
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for handle in self.handles:
+            handle.remove()
+
+
+def copied(batch: Batch) -> Batch | None:
+    """Return a copy of a batch, of its first samples if it is large; None: too large.
+
+    It is where the axis of the samples is not clear.
+    """
+    size = sum(t.nbytes for t in tensors((batch.args, dict(batch.kwargs))))
+    if size > FIRST:
+        few = batch.few(max(1, batch.samples * FIRST // size))
+        if few is batch:
+            return None
+        batch = few
+    args, kwargs = _copy((batch.args, dict(batch.kwargs)))
+    return Batch(args=args, kwargs=kwargs, samples=batch.samples)
+
+
+def _with(batch: Batch, targets: Any) -> Batch:
+    return Batch(
+        args=batch.args, kwargs=batch.kwargs, targets=targets, samples=batch.samples
+    )
+
+
+def _copy(parts: Any) -> Any:
+    return pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), parts)
+
+
+def _rows(targets: Any, samples: int, kept: int) -> Any:
+    def cut(t: Tensor) -> Tensor:
+        return t[:kept] if t.ndim and len(t) == samples else t
+
+    return pytree.tree_map_only(Tensor, cut, targets)
+
+
+def _loss(output: Any) -> Tensor | None:
+    """Return the loss that a model puts into its output."""
+    if isinstance(output, (Tensor, tuple, list)):
+        return None
+    value = output.get("loss") if isinstance(output, Mapping) else None
+    value = getattr(output, "loss", None) if value is None else value
+    return value if isinstance(value, Tensor) and value.numel() == 1 else None
+
+
+def _finite(t: Tensor) -> bool:
+    """Say whether a number of the tensor is finite, by some of them evenly spread."""
+    if not t.is_floating_point() or t.layout is not torch.strided or not t.numel():
+        return True
+    flat = t.detach().reshape(-1)
+    return bool(flat[:: flat.numel() // LOOKED + 1].isfinite().all())
