@@ -1,0 +1,159 @@
+"""A Hugging Face `Trainer` watched: a callback."""
+
+import warnings
+from collections.abc import Mapping
+from math import isclose, isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+from plumbob.verbs.watch import watch
+from plumbob.watching.watch import Watch
+
+
+class Watcher(TrainerCallback):
+    """Watches what a Trainer trains, from before the first batch to the end.
+
+    The loss of each step is the one in the model's outputs, as gradients are taken of
+    it: over batches that are accumulated it is summed where the model divides by the
+    number of items of the whole step, else averaged. Where outputs hold no loss, where
+    the model is compiled (a hook of ours could break its graph), and where the Trainer
+    logs other losses, the logged ones are noted. Nothing is returned to the Trainer.
+
+    Args:
+        options: those of `plumbob.watch`.
+
+    Example:
+        >>> callback = Watcher(every=10)  # Trainer(..., callbacks=[callback])
+        >>> callback.watch is None  # until the training begins
+        True
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.watch: Watch | None = None
+        self.pending: list[Tensor] = []
+        self.summed = False
+        self.due: Tensor | None = None
+        self.noted: list[Tensor] = []  # since the last log
+        self.held: str | None = None
+        self.handles: list[Any] = []
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: nn.Module,
+        optimizer: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Attach; Accelerate's optimiser holds the one that steps."""
+        inner = getattr(optimizer, "optimizer", optimizer)
+        self.pending, self.noted, self.due = [], [], None
+        self.watch = watch(model, inner, **self.options)
+        self.handles = [inner.register_step_post_hook(self._after)]
+        if not args.torch_compile:
+            self.handles.append(
+                model.register_forward_hook(self._called, with_kwargs=True)
+            )
+
+    def _called(
+        self, model: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any
+    ) -> None:
+        if not model.training or not torch.is_grad_enabled():
+            return
+        first = output.get("loss") if isinstance(output, Mapping) else output
+        loss = first[0] if isinstance(first, tuple) and first else first
+        # that of a call that only traces the model is of a class of its own
+        if type(loss) is Tensor and loss.numel() == 1:
+            self.pending.append(loss.detach())
+            self.summed = kwargs.get("num_items_in_batch") is not None
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Tell the losses of this step from those of the next; it may be skipped."""
+        if self.pending:
+            losses = torch.stack(self.pending)
+            self.due = losses.sum() if self.summed else losses.mean()
+            self.pending = []
+
+    def _after(self, *_: Any) -> None:
+        if self.due is not None and self.watch is not None:
+            self.watch.stream.loss(self.due)
+            self.noted.append(self.due)
+            self.due = None
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Say that a step is over."""
+        if self.watch is not None:
+            self.watch.step()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        logs: Mapping[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Note the logged loss where no other is known, or another than this."""
+        if self.watch is None or "loss" not in logs:
+            return
+        if not self.noted:
+            self.watch.stream.loss(logs["loss"])
+            return
+        mean = float(torch.stack(self.noted).mean())
+        self.noted = []
+        if isfinite(mean) and not isclose(mean, logs["loss"], rel_tol=0.01):
+            self.handles.pop().remove()
+            warnings.warn(
+                f"the model's outputs give a mean loss of {mean:.4g}, the Trainer logs "
+                f"{logs['loss']:.4g}: plumbob notes the logged losses from here on",
+                stacklevel=2,
+            )
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        metrics: Mapping[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Note the validation loss; of several sets that of the first."""
+        names = [name for name in metrics if name.endswith("_loss")]
+        self.held = self.held or next(iter(names), None)
+        if self.watch is not None and self.held is not None and self.held in metrics:
+            self.watch.validate(metrics[self.held])
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Judge a last time."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+        if self.watch is not None:
+            self.watch.close()

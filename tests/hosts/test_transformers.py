@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from hosting import SITES, codes, data, net, same
+
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+from transformers import (  # ruff: ignore[module-import-not-at-top-of-file]
+    GPT2Config,
+    GPT2LMHeadModel,
+    Trainer,
+    TrainingArguments,
+)
+from transformers.utils import logging  # ruff: ignore[module-import-not-at-top-of-file]
+
+from plumbob.hosts.transformers import Watcher  # ruff: ignore[module-import-not-at-top-of-file]
+
+logging.set_verbosity_error()
+
+
+class Classifier(nn.Module):
+    """A model of the user's own, as the Trainer takes it."""
+
+    def __init__(self, dead=False):
+        super().__init__()
+        self.net = net(dead)
+        self.losses = []
+
+    def forward(self, x, labels=None):
+        logits = self.net(x)
+        loss = cross_entropy(logits, labels)
+        if self.training:
+            self.losses.append(loss.detach())
+        return {"loss": loss, "logits": logits}
+
+
+def rows(seed=0):
+    return [{"x": x, "labels": y} for x, y in zip(*data(seed=seed), strict=True)]
+
+
+def train(model, folder, *callbacks, kind=Trainer, data=None, **options):
+    defaults = {
+        "output_dir": str(folder),
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 32,
+        "learning_rate": 0.01,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "logging_steps": 4,
+    }
+    trainer = kind(
+        model,
+        TrainingArguments(**(defaults | options)),
+        train_dataset=data or rows(),
+        eval_dataset=data or rows(1),
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train()
+    return trainer
+
+
+def gpt2():
+    torch.manual_seed(0)
+    size = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 32}
+    return GPT2LMHeadModel(GPT2Config(**size, n_positions=16, use_cache=False))
+
+
+def texts():
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 32, (48, 8), generator=generator)
+    return [{"input_ids": row, "labels": row} for row in ids]
+
+
+def test_modules_and_losses_are_recorded(tmp_path):
+    watcher, model = Watcher(every=1), Classifier()
+    train(model, tmp_path, watcher, eval_strategy="epoch")
+    history = watcher.watch.survey().history
+    assert list(history.windows) == [f"net.{name}" for name in SITES]
+    assert list(history.loss.steps) == list(range(24))
+    np.testing.assert_allclose(history.loss.values, torch.stack(model.losses))
+    assert len(history.held.values) == 3
+    assert (history.courses["net.0.weight"].change > 0).all()
+    assert watcher.watch.over
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_accumulated_losses_are_those_that_the_trainer_logs(tmp_path, checkpointing):
+    watcher = Watcher(every=1)
+    model = gpt2()
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    trainer = train(
+        model,
+        tmp_path,
+        watcher,
+        data=texts(),
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=3,
+        logging_steps=1,
+        num_train_epochs=2,
+    )
+    logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    history = watcher.watch.survey().history
+    assert history.taken == len(logged) == 8
+    np.testing.assert_allclose(history.loss.values, logged, rtol=1e-4)
+
+
+def test_batches_that_are_averaged_are_averaged(tmp_path):
+    watcher, model = Watcher(every=1), Classifier()
+    train(model, tmp_path, watcher, gradient_accumulation_steps=2)
+    pairs = torch.stack(model.losses).reshape(-1, 2).mean(1)
+    values = watcher.watch.survey().history.loss.values
+    np.testing.assert_allclose(values, pairs, rtol=1e-6)
+
+
+def test_logged_losses_are_noted_where_outputs_hold_none(tmp_path):
+    class Own(Trainer):
+        def compute_loss(self, model, inputs, return_outputs=False, **_):
+            output = model.net(inputs["x"])
+            loss = cross_entropy(output, inputs["labels"])
+            return (loss, output) if return_outputs else loss
+
+    watcher = Watcher(every=1)
+    trainer = train(Classifier(), tmp_path, watcher, kind=Own)
+    logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    loss = watcher.watch.survey().history.loss
+    np.testing.assert_allclose(loss.values, logged)
+    assert list(loss.steps) == [3, 7, 11, 15, 19, 23]
+
+
+def test_it_is_said_that_the_trainer_has_another_loss(tmp_path):
+    class Doubled(Trainer):
+        def compute_loss(self, *args, **kwargs):
+            return 2 * super().compute_loss(*args, **kwargs)
+
+    watcher = Watcher(every=1)
+    with pytest.warns(UserWarning, match="notes the logged losses"):
+        train(Classifier(), tmp_path, watcher, kind=Doubled)
+    assert len(watcher.watch.survey().history.loss.steps) == 4 + 5
+
+
+def test_training_is_the_same_bit_for_bit(tmp_path):
+    def run(*callbacks):
+        model = gpt2()  # with dropout
+        trainer = train(model, tmp_path, *callbacks, data=texts(), seed=3)
+        return model, [row.get("loss") for row in trainer.state.log_history]
+
+    (one, first), (other, second) = run(Watcher(every=1)), run()
+    assert first == second
+    assert same(one, other)
+
+
+def test_a_dead_layer_is_found_and_a_healthy_run_is_silent(tmp_path):
+    dead, well = Watcher(every=10), Watcher(every=10)
+    train(Classifier(dead=True), tmp_path, dead, num_train_epochs=5)
+    train(Classifier(), tmp_path, well, num_train_epochs=5)
+    assert "PB201" in codes(dead.watch)
+    assert codes(well.watch) == set()
