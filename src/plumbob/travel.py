@@ -9,29 +9,32 @@ from jaxtyping import Float
 from plumbob.types import Course, History, Survey
 
 
-def travellers(survey: Survey) -> Mapping[str, Course]:
-    """Return the courses of all maps' weights that steps move in units of their size.
+def travellers(survey: Survey) -> Mapping[str, tuple[Course, float]]:
+    """Return the courses of all maps' weights that steps move, each beside a size.
 
-    Not of those that began at 0, whose first step is as long as they are; nor of
-    embeddings, of which a step moves only the rows that were read.
+    The size is what random weights would have: one over the root of the map's inputs
+    each. Not those of embeddings, of which a step moves only the rows that were read.
     """
     assert survey.history is not None
-    found: dict[str, Course] = {}
+    found: dict[str, tuple[Course, float]] = {}
     for site in survey.sites:
         course = survey.history.courses.get(site.weight)
         if course is None or site.kind in {"norm", "embedding"}:
             continue
-        known = course.size[np.isfinite(course.size)]
-        if len(known) and known[0] > 0 and np.isfinite(course.change).any():
-            found[site.weight] = course
+        if (course.size > 0).any() and np.isfinite(course.change).any():
+            least = (course.numel / max(site.fan_in, 1)) ** 0.5
+            found[site.weight] = course, least
     return found
 
 
-def ratios(course: Course) -> Float[Any, " logs"]:
-    """Return |dw| / |w| of each measured step; NaN where one is not known."""
+def ratios(course: Course, least: float = 0.0) -> Float[Any, " logs"]:
+    """Return |dw| / |w| of each measured step, |w| being `least` at least.
+
+    NaN where one is not known, infinite where a step was not finite.
+    """
+    size = np.maximum(course.size, least)
     with np.errstate(all="ignore"):
-        found = course.change / np.where(course.size > 0, course.size, np.nan)
-    return np.where(np.isfinite(found), found, np.nan)
+        return course.change / np.where(size > 0, size, np.nan)
 
 
 def path(history: History, course: Course) -> float:
@@ -44,7 +47,7 @@ def path(history: History, course: Course) -> float:
         0.12
     """
     ratio = ratios(course)
-    known = np.isfinite(ratio)
+    known = ~np.isnan(ratio)
     if not known.any():
         return 0.0
     steps, ratio = history.steps[known].astype(float), ratio[known]

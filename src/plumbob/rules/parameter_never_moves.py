@@ -10,7 +10,7 @@ from plumbob.progress import gained
 from plumbob.rule import modules, rule
 from plumbob.types import Course, Finding, Needs, Remedy, Severity, Survey
 
-LEARNT = 0.9  # of what was to be learnt: what stands still then may
+LEARNT = 0.9  # of what was to be learnt: then what stands still may
 
 
 @rule(
@@ -93,8 +93,8 @@ def parameter_never_moves(survey: Survey, *, logs_above: int = 4) -> Iterator[Fi
         yield _bare(bare, held, evidence)
     if still := {n: c for n, c in pulled.items() if _stands(c, logs_above)}:
         progress = gained(survey.history)
-        done = progress is not None and progress >= LEARNT
-        yield _still(still, pulled, evidence, done)
+        if progress is None or not progress >= LEARNT:
+            yield _still(still, pulled, evidence)
 
 
 def _rests(course: Course) -> bool:
@@ -184,7 +184,6 @@ def _still(
     still: Mapping[str, Course],
     moved: Mapping[str, Course],
     evidence: dict[str, int | float],
-    done: bool,
 ) -> Finding:
     every = len(still) == len(moved)
     numbers = _told(still, moved)
@@ -200,11 +199,7 @@ def _still(
         else "each step is rounded off in the precision of the weights, or leaves "
         "{parameters:it|them} out",
         evidence=evidence | numbers,
-        severity=Severity.INFO
-        if done or not (every or most)
-        else None
-        if every
-        else Severity.WARNING,
+        severity=None if every else Severity.WARNING if most else Severity.INFO,
         remedy=Remedy(
             advice="Look at what happens between backward() and step(), without "
             "torch.compile around them; or keep the weights in float32 and compute "

@@ -81,10 +81,11 @@ def shrinking_weights(
     """
     history = survey.history
     assert history is not None
-    courses = {n: c for n, c in travellers(survey).items() if len(c.size) >= LOGS}
-    if not courses:
-        return
+    courses = {name: course for name, (course, _) in travellers(survey).items()}
     left = {name: _left(course.size) for name, course in courses.items()}
+    left = {name: share for name, share in left.items() if share is not None}
+    if not left:
+        return
     middle = float(np.median(list(left.values())))
     if not middle < left_below:
         return
@@ -118,8 +119,10 @@ def shrinking_weights(
     )
 
 
-def _left(size: Float[Any, " logs"]) -> float:
+def _left(size: Float[Any, " logs"]) -> float | None:
     known = size[np.isfinite(size)]
+    if len(known) < LOGS or not known[0] > 0:
+        return None
     return float(known[-1] / known[0])
 
 

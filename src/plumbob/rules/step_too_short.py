@@ -140,7 +140,9 @@ def step_too_short(
     if share > swallowed_above:
         yield _swallowed(survey, evidence | {"swallowed": float(share)})
     elif (found := _promise(history)) is not None:
-        far = max((path(history, c) for c in travellers(survey).values()), default=1.0)
+        far = max(
+            (path(history, c) for c, _ in travellers(survey).values()), default=1.0
+        )
         if far < path_below and found["needed"] > history.taken:
             yield _short(evidence | found | {"path": far, "steps": history.taken})
 
