@@ -89,14 +89,18 @@ class Past:
         self.last = log
         if log.marks:
             self._mark(log)
-        self.note(log)
-        self.held = _joined(self.held, log.held)
+        for name, some in log.losses.items():
+            self.note(name, some)
+        self.hold(log.held)
         self.slots.add(log)
 
-    def note(self, log: Log) -> None:
-        """Take in the losses of a step whose log is still to come."""
-        for name, some in log.losses.items():
-            self.losses[name] = _joined(self.losses.get(name, []), some)
+    def note(self, name: str, some: Iterable[tuple[int, float]]) -> None:
+        """Take in losses by their steps, whether or not their log has come."""
+        self.losses[name] = _joined(self.losses.get(name, []), some)
+
+    def hold(self, some: Iterable[tuple[int, float]]) -> None:
+        """Take in losses on held-out data."""
+        self.held = _joined(self.held, some)
 
     def _mark(self, log: Log) -> None:
         for name, mark in log.marks.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from plumbob.errors import one_line
+from plumbob.judge import Verdict
 from plumbob.watching.sink import Sink
 
 
@@ -38,6 +39,11 @@ class Outlets:
                     f"({one_line(error)})"
                 )
 
+    def judged(self, step: int, verdict: Verdict) -> None:
+        """Pass on what was found, and what was not judged to sinks that take it."""
+        self.each(lambda sink: _verdict(sink, step, verdict))
+        self.each(lambda sink: sink.tell(step, verdict.findings))
+
     def event(self, step: int, kind: str, text: str) -> None:
         """Pass on what else happened, to sinks that take it."""
         self.each(lambda sink: _event(sink, step, kind, text))
@@ -46,3 +52,8 @@ class Outlets:
 def _event(sink: Any, step: int, kind: str, text: str) -> None:
     if hasattr(sink, "event"):
         sink.event(step, kind, text)
+
+
+def _verdict(sink: Any, step: int, verdict: Verdict) -> None:
+    if hasattr(sink, "verdict"):
+        sink.verdict(step, verdict)

@@ -246,8 +246,7 @@ class Watch:
             lost = [v for v in map(float, self.ledger.steps) if not isfinite(v)]
             if self.origins.found or lost:
                 name, step = self.ledger.name(optimizer), self.stream.taken
-                note = Log(step=step, losses={name: ((step, lost[0]),)} if lost else {})
-                self.past.note(note)
+                self.past.note(name, [(step, value) for value in lost[:1]])
                 self._judge(step)
         except Exception as error:
             self._ours(error)
@@ -292,12 +291,16 @@ class Watch:
     @contextmanager
     def _asleep(self) -> Generator[None, None, None]:
         """Take nothing that runs meanwhile for a part of the training."""
-        self.feed.asleep = self.criterion.asleep = True
+        listening = (self.feed, self.criterion, self.stream)
+        for part in listening:
+            part.asleep = True
+        self.stream.taps.open(False)
         try:
-            with self.stream.asleep():
-                yield
+            yield
         finally:
-            self.feed.asleep = self.criterion.asleep = False
+            for part in listening:
+                part.asleep = False
+            self.stream.taps.open(self.stream.due)
 
     def _survey(self) -> Survey:
         assert self.start is not None
@@ -327,7 +330,7 @@ class Watch:
             self.judged = self._survey()
             self.verdict = judge(self.judged, self.rules, self.settings)
             changes = self.timeline.add(step, self.verdict.findings)
-            self.outlets.each(lambda sink: sink.tell(step, self.verdict.findings))
+            self.outlets.judged(step, self.verdict)
         except Exception as error:
             self._ours(error)
             return

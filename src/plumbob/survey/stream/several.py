@@ -25,7 +25,9 @@ class Several(nn.ModuleDict):
         return any(model.training for model in self.children())
 
     @training.setter
-    def training(self, mode: bool) -> None:
+    def training(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, mode: bool
+    ) -> None:
         """Leave them as they are: `nn.Module` sets it when it is made."""
 
 
