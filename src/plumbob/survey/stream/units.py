@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,22 @@ class Tap(Unsaved):
             beyond += torch.gt(scratch, self.above, out=scratch).sum(dims)
 
 
+def _never_alone(hook: Any) -> None:
+    """Keep torch.compile from taking a function for a graph of its own.
+
+    It would where the graph of the model breaks, anew for each width, until it says
+    that it gives up. Inside a graph the function is part of it as ever.
+    """
+    with suppress(AttributeError):  # before torch 2.7 there is no such choice
+        frames: Any = torch._C._dynamo.eval_frame  # pyright: ignore
+        skip = frames._FrameAction.SKIP
+        strategy = frames._FrameExecStrategy(skip, skip)
+        frames.set_code_exec_strategy(hook.__code__, strategy)
+
+
+_never_alone(Tap.__call__)
+
+
 class Taps:
     """The taps of all sites that modules compute.
 
@@ -103,7 +120,6 @@ class Taps:
     """
 
     def __init__(self, model: nn.Module, sites: Iterable[Site]) -> None:
-        self.model = model
         self.gate = Gate()
         self.taps: dict[str, Tap] = {}
         self.handles: dict[str, Any] = {}
@@ -163,7 +179,7 @@ class Taps:
     def silent(self) -> dict[str, str]:
         """Return the sites that gave nothing in all that was read, and why."""
         names = self.taps.keys() - self.seen
-        late = _compiled(self.model) and not self.seen
+        late = "torch._dynamo" in sys.modules and not self.seen
         return dict.fromkeys(sorted(names), LATE if late else UNCALLED)
 
     def close(self) -> None:
@@ -213,8 +229,3 @@ def _fewer(t: Tensor) -> Tensor:
         return t
     every |= 1
     return t[::every] if t.ndim == 2 or len(t) >= every else t[:, :, ::every]
-
-
-def _compiled(model: nn.Module) -> bool:
-    """Whether a part of the model may have been compiled; its parts do not tell."""
-    return "torch._dynamo" in sys.modules
