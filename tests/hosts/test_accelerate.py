@@ -45,7 +45,7 @@ def train(*, watched, accumulate=1, epochs=3, dead=False):
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 24), (2, 12)])
 def test_steps_are_those_that_are_taken(accumulate, steps):
     _, losses, seen = train(watched=True, accumulate=accumulate)
-    history = seen.survey().history
+    history = seen.judged.history
     assert list(history.windows) == SITES
     assert list(history.loss.steps) == list(range(steps))
     np.testing.assert_allclose(history.loss.values, torch.stack(losses))

@@ -81,7 +81,7 @@ def texts():
 def test_modules_and_losses_are_recorded(tmp_path):
     watcher, model = Watcher(every=1), Classifier()
     train(model, tmp_path, watcher, eval_strategy="epoch")
-    history = watcher.watch.survey().history
+    history = watcher.watch.judged.history
     assert list(history.windows) == [f"net.{name}" for name in SITES]
     assert list(history.loss.steps) == list(range(24))
     np.testing.assert_allclose(history.loss.values, torch.stack(model.losses))
@@ -107,7 +107,7 @@ def test_accumulated_losses_are_those_that_the_trainer_logs(tmp_path, checkpoint
         num_train_epochs=2,
     )
     logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    history = watcher.watch.survey().history
+    history = watcher.watch.judged.history
     assert history.taken == len(logged) == 8
     np.testing.assert_allclose(history.loss.values, logged, rtol=1e-4)
 
@@ -116,7 +116,7 @@ def test_batches_that_are_averaged_are_averaged(tmp_path):
     watcher, model = Watcher(every=1), Classifier()
     train(model, tmp_path, watcher, gradient_accumulation_steps=2)
     pairs = torch.stack(model.losses).reshape(-1, 2).mean(1)
-    values = watcher.watch.survey().history.loss.values
+    values = watcher.watch.judged.history.loss.values
     np.testing.assert_allclose(values, pairs, rtol=1e-6)
 
 
@@ -130,7 +130,7 @@ def test_logged_losses_are_noted_where_outputs_hold_none(tmp_path):
     watcher = Watcher(every=1)
     trainer = train(Classifier(), tmp_path, watcher, kind=Own)
     logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    loss = watcher.watch.survey().history.loss
+    loss = watcher.watch.judged.history.loss
     np.testing.assert_allclose(loss.values, logged)
     assert list(loss.steps) == [3, 7, 11, 15, 19, 23]
 
@@ -143,7 +143,7 @@ def test_it_is_said_that_the_trainer_has_another_loss(tmp_path):
     watcher = Watcher(every=1)
     with pytest.warns(UserWarning, match="notes the logged losses"):
         train(Classifier(), tmp_path, watcher, kind=Doubled)
-    assert len(watcher.watch.survey().history.loss.steps) == 4 + 5
+    assert len(watcher.watch.judged.history.loss.steps) == 4 + 5
 
 
 def test_training_is_the_same_bit_for_bit(tmp_path):

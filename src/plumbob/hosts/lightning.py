@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from plumbob.survey.optimizer import each
+from plumbob.survey.stream.unsaved import Hook
 from plumbob.verbs.watch import watch
 from plumbob.watching.watch import Watch
 
@@ -46,16 +47,18 @@ class Watcher(Callback):
         optimizers = list(each(trainer.optimizers))
         self.pending = self.due = None
         watched = self.watch = watch(_core(pl_module), optimizers, **self.options)
+        watched.ledger.told(None)
+        watched.ledger.held_told()
         rivals = len(optimizers) > 1
         for number, optimizer in enumerate(optimizers, 1):
             name = f"optimizer {number}" if rivals else "loss"
-            hook = self._after(watched, name)
+            hook = Hook(self._after(watched, name))
             self.handles.append(optimizer.register_step_post_hook(hook))
 
     def _after(self, watched: Watch, name: str) -> Any:
         def note(*_: Any) -> None:
             if self.due is not None:
-                watched.stream.loss(self.due, name)
+                watched.note(self.due, name)
                 self.due = None
 
         return note

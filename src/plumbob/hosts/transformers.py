@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
+from plumbob.survey.stream.unsaved import Hook
 from plumbob.verbs.watch import watch
 from plumbob.watching.watch import Watch
 
@@ -56,21 +57,24 @@ class Watcher(TrainerCallback):
         inner = getattr(optimizer, "optimizer", optimizer)
         self.pending, self.noted, self.due = [], [], None
         self.watch = watch(model, inner, **self.options)
-        self.handles = [inner.register_step_post_hook(self._after)]
+        # it cannot know by what a loss is divided, or of which set it is
+        self.watch.ledger.told(None)
+        self.watch.ledger.held_told()
+        self.handles = [inner.register_step_post_hook(Hook(self._after))]
         if not args.torch_compile:
             self.handles.append(
-                model.register_forward_hook(self._called, with_kwargs=True)
+                model.register_forward_hook(Hook(self._called), with_kwargs=True)
             )
 
     def _called(
         self, model: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any
     ) -> None:
-        if not model.training or not torch.is_grad_enabled():
+        asleep = self.watch is None or self.watch.feed.asleep
+        if asleep or not model.training or not torch.is_grad_enabled():
             return
         first = output.get("loss") if isinstance(output, Mapping) else output
         loss = first[0] if isinstance(first, tuple) and first else first
-        # that of a call that only traces the model is of a class of its own
-        if type(loss) is Tensor and loss.numel() == 1:
+        if isinstance(loss, Tensor) and loss.numel() == 1:
             self.pending.append(loss.detach())
             self.summed = kwargs.get("num_items_in_batch") is not None
 
@@ -89,7 +93,7 @@ class Watcher(TrainerCallback):
 
     def _after(self, *_: Any) -> None:
         if self.due is not None and self.watch is not None:
-            self.watch.stream.loss(self.due)
+            self.watch.note(self.due)
             self.noted.append(self.due)
             self.due = None
 
@@ -117,7 +121,7 @@ class Watcher(TrainerCallback):
         if self.watch is None or "loss" not in logs:
             return
         if not self.noted:
-            self.watch.stream.loss(logs["loss"])
+            self.watch.note(logs["loss"])
             return
         mean = float(torch.stack(self.noted).mean())
         self.noted = []
