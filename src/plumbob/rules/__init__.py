@@ -6,6 +6,7 @@ from plumbob.rules.bias_before_instance_norm import bias_before_instance_norm
 from plumbob.rules.bias_cancels_mean import bias_cancels_mean
 from plumbob.rules.bias_growth import bias_growth
 from plumbob.rules.bias_in_input_span import bias_in_input_span
+from plumbob.rules.bias_runaway import bias_runaway
 from plumbob.rules.blind_layer import blind_layer
 from plumbob.rules.cannot_overfit_batch import cannot_overfit_batch
 from plumbob.rules.clipped_every_step import clipped_every_step
@@ -24,6 +25,7 @@ from plumbob.rules.drift_of_null import drift_of_null
 from plumbob.rules.duplicate_units import duplicate_units
 from plumbob.rules.duplicated_branch_bias import duplicated_branch_bias
 from plumbob.rules.duplicated_layer_norm_bias import duplicated_layer_norm_bias
+from plumbob.rules.dying import dying
 from plumbob.rules.exploding_gradient import exploding_gradient
 from plumbob.rules.forgotten_parameter import forgotten_parameter
 from plumbob.rules.gradients_not_cleared import gradients_not_cleared
@@ -38,6 +40,7 @@ from plumbob.rules.loss_for_task import loss_for_task
 from plumbob.rules.low_precision_bias import low_precision_bias
 from plumbob.rules.misplaced_l2 import misplaced_l2
 from plumbob.rules.missing_nonlinearity import missing_nonlinearity
+from plumbob.rules.mode_slip import mode_slip
 from plumbob.rules.non_finite_activation import non_finite_activation
 from plumbob.rules.non_finite_gradient import non_finite_gradient
 from plumbob.rules.non_finite_weight import non_finite_weight
@@ -130,9 +133,12 @@ RULES = (
     silent_broadcast,
     update_ratio,
     gradients_not_cleared,
+    bias_runaway,
     shrinking_weights,
+    dying,
     drift_of_null,
     clipped_every_step,
+    mode_slip,
     replicas_out_of_sync,
     parameter_never_moves,
     step_too_short,
