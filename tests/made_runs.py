@@ -1,5 +1,6 @@
 """Runs that nobody trained: histories of any size, made of random numbers."""
 
+from dataclasses import replace as replace
 from itertools import pairwise
 
 import numpy as np
@@ -59,13 +60,13 @@ def window(draw, first, last, units=8, drift=0.0):
     )
 
 
-def history(names, taken=400, logs=120, windows=24, seed=0, **facts):
+def history(names, taken=400, logs=120, spans=24, seed=0, **facts):
     draw = np.random.default_rng(seed)
     steps = np.unique(np.linspace(0, taken - 1, logs).astype(int)) if taken else []
     steps = np.array(steps, np.int64)
     every = np.arange(taken)
     fall = 2.3 * np.exp(-4 * every / max(taken, 1)) + 0.05
-    edges = np.unique(np.linspace(0, taken, windows + 1).astype(int)).tolist()
+    edges = np.unique(np.linspace(0, taken, spans + 1).astype(int)).tolist()
     held = every[:: max(taken // 20, 1)]
     made = {
         "steps": steps,

@@ -26,10 +26,13 @@ class Bands:
 
 def merged(windows: Sequence[Window], last: int, most: int) -> list[Window]:
     """Return windows with those of one stretch of the steps merged."""
+    if not windows:
+        return []
     middles = np.array([(w.first + w.last) / 2 for w in windows])
     which, starts = stretches(middles, last, most)
     parts = np.split(np.arange(len(which)), starts[1:])
-    return [reduce(add, (windows[i] for i in part)) for part in parts]
+    with np.errstate(all="ignore"):  # a broken run's values are what they are
+        return [reduce(add, (windows[i] for i in part)) for part in parts]
 
 
 def bands(rows: Sequence[Sequence[Window]], of: Of) -> Bands:

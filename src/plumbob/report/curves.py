@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, log10
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def tag(name: str, /, *inside: str, **attributes: object) -> Markup:
     return Markup("<{0}{1}>{2}</{0}>").format(name, words, Markup("").join(inside))
 
 
-def pixel(value: float) -> str:
+def pixel(value: float | int) -> str:
     """Return a coordinate with one decimal at most."""
     return f"{round(value, 1) + 0.0:g}"  # + 0.0: no minus zero
 
@@ -42,7 +42,7 @@ class Scale:
     log: bool = False
 
     def __call__(self, values: Any) -> Float[Any, " n"]:
-        """Return where values are drawn; NaN for what is not finite."""
+        """Return where many values are drawn; NaN for what is not finite."""
         at = np.asarray(values, float)
         with np.errstate(all="ignore"):
             at = np.where(np.isfinite(at), at, np.nan)
@@ -52,9 +52,9 @@ class Scale:
             share = (at - low) / ((high - low) or 1.0)
             return self.start + np.clip(share, 0, 1) * (self.end - self.start)
 
-    def at(self, value: float) -> float:
+    def at(self, value: float | int) -> float:
         """Return where one finite value is drawn."""
-        return float(self(value))
+        return float(self([value])[0])
 
     def ticks(self, most: int = 6) -> list[tuple[float, str]]:
         """Return places and words of round values, at most so many."""
@@ -77,9 +77,10 @@ def scale_of(
     values: Float[Any, " n"], start: float, end: float, *, log: bool = False
 ) -> Scale:
     """Return a scale that holds all finite values, with a little air."""
-    known = values[np.isfinite(values)]
+    # so that ratios of them, and their products with air, stay finite
+    known = np.clip(values[np.isfinite(values)], -1e150, 1e150)
     if log:
-        known = known[known > 0]
+        known = known[known > 1e-150]
     if not known.size:
         return Scale(low=0.0, high=1.0, start=start, end=end)
     low, high = float(known.min()), float(known.max())
@@ -87,8 +88,6 @@ def scale_of(
         air = (high / low) ** 0.04 if high > low else 1.5
         return Scale(low=low / air, high=high * air, start=start, end=end, log=True)
     air = 0.04 * (high - low) or 0.5 * abs(high) or 0.5
-    if not isfinite(high - low):  # values as large as floats go
-        return Scale(low=low / 2, high=high / 2, start=start, end=end)
     return Scale(low=low - air, high=high + air, start=start, end=end)
 
 
@@ -159,9 +158,13 @@ def area(
     return "".join(parts)
 
 
-def widened(xs: Float[Any, " n"], room: float = 2.0) -> Float[Any, " n"]:
-    """Return places, one alone as two so that a band over it is seen."""
-    return np.array([xs[0] - room, xs[0] + room]) if len(xs) == 1 else xs
+def widened(
+    xs: Float[Any, " n"], table: Float[Any, "n ..."]
+) -> tuple[Float[Any, " m"], Float[Any, "m ..."]]:
+    """Return places and what is there; one alone as two, so that a band is seen."""
+    if len(xs) != 1:
+        return xs, table
+    return np.array([xs[0] - 2, xs[0] + 2]), np.repeat(table, 2, axis=0)
 
 
 def _runs(good: Any) -> list[tuple[int, int]]:
@@ -174,7 +177,7 @@ def _move(xs: Float[Any, " n"], ys: Float[Any, " n"], fine: int) -> str:
     """Return a path in relative moves, which are short, of rounded places."""
     # in whole units of 1 / fine pixels: rounding never adds up
     x, y = np.rint(xs * fine).astype(int), np.rint(ys * fine).astype(int)
-    start = f"M{_short(x[0], fine)} {_short(y[0], fine)}"
+    start = f"M{_short(int(x[0]), fine)} {_short(int(y[0]), fine)}"
     if len(x) == 1:
         return start + "h.5"
     moves = [

@@ -69,7 +69,10 @@ def key(finding: Finding) -> tuple[str, str | None]:
 
 
 def episodes(run: Run) -> list[Episode]:
-    """Return all findings of a run, those that hold first, worst first."""
+    """Return all findings of a run, those that hold first, worst first.
+
+    Those that one of them explains now are told with it.
+    """
     told: dict[tuple[str, str | None], Finding] = {}
     spells: dict[tuple[str, str | None], list[tuple[int, int | None]]] = {}
     for change in run.changes:
@@ -86,8 +89,11 @@ def episodes(run: Run) -> list[Episode]:
         row = spells.setdefault(key(finding), [])
         if not row or row[-1][1] is not None:
             row.append((last, None))
+    inner = {key(c) for f in run.findings for c in f.consequences}
     found = [
-        Episode(finding=told[k], spells=tuple(row)) for k, row in spells.items() if row
+        Episode(finding=told[k], spells=tuple(row))
+        for k, row in spells.items()
+        if row and k not in inner
     ]
     order = {key(finding): i for i, finding in enumerate(run.findings)}
     return sorted(

@@ -178,6 +178,14 @@ def _bars(
         body.append(
             tag(
                 "a",
+                tag(  # the whole row is the link
+                    "rect",
+                    x=0,
+                    y=pixel(y - _BAR + 6),
+                    width=pixel(frame.width),
+                    height=pixel(_BAR),
+                    fill="transparent",
+                ),
                 tag("path", class_=f"bar {entry.word}", d=bars),
                 head,
                 words,

@@ -102,10 +102,7 @@ def _lane(
 ) -> list[Markup]:
     if found is None or not len(found.x):
         return []
-    table = (
-        np.repeat(found.quantiles, 2, axis=0) if len(found.x) == 1 else found.quantiles
-    )
-    xs = widened(frame.steps(found.x))
+    xs, table = widened(frame.steps(found.x), found.quantiles)
     q05, q25, q50, q75, q95 = (scale(column) for column in table.T)
     body = [
         tag("path", class_="range", d=area(xs, q05, q95)),

@@ -52,7 +52,7 @@ class Frame:
     @property
     def steps(self) -> Scale:
         """The axis of steps."""
-        return Scale(low=0, high=self.last, start=LEFT, end=self.width - RIGHT)
+        return Scale(low=0.0, high=float(self.last), start=LEFT, end=self.width - RIGHT)
 
 
 def rows(run: Run) -> list[Row]:
@@ -93,7 +93,7 @@ def _row(run: Run, sites: Sequence[Site], most: int) -> Row:
 
 def _line(series: list[Float[Any, " logs"]], run: Run, most: int) -> Bands | None:
     """Return bands of one number per site and step, over sites."""
-    if not series:
+    if not series or not len(run.history.steps):
         return None
     last = max(run.history.taken - 1, 1)
     thin = [thinned(run.history.steps, values, last, most) for values in series]
@@ -114,7 +114,7 @@ def frame(runs: Sequence[tuple[Run, list[Row]]], width: float) -> Frame:
     values = np.concatenate(losses) if losses else np.zeros(0)
     known = values[np.isfinite(values)]
     low, high = np.quantile(known, (0.02, 0.98)) if known.size else (0.0, 1.0)
-    log = bool(known.size) and float(known.min()) > 0 and high > 20 * low
+    log = bool(known.size and known.min() > 0 and high > 20 * low)
     spreads = _all(row.weights for _, table in runs for row in table)
     spreads = spreads[spreads > 0]
     low, high = np.quantile(spreads, (0.01, 0.99)) if spreads.size else (1.0, 1.0)
@@ -122,7 +122,7 @@ def frame(runs: Sequence[tuple[Run, list[Row]]], width: float) -> Frame:
     return Frame(
         width=width,
         last=max([1, *(run.history.taken - 1 for run, _ in runs)]),
-        losses=scale_of(known, 30 + LOSSES, 30, log=log),
+        losses=scale_of(known, 30.0 + LOSSES, 30.0, log=log),
         spreads=(float(low) / 1.3, float(high) * 1.3),
         reach=max(float(np.quantile(offsets, 0.95)), 1e-12) if offsets.size else 1.0,
     )

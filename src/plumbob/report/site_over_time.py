@@ -141,11 +141,8 @@ def _picture(site: Site, history: History, count: int, *, bulk: bool) -> Markup 
 
 
 def _bands(role: str, name: str, found: Bands, last: int, *, bulk: bool) -> Markup:
-    table = found.quantiles
+    xs, table = widened(_steps(last)(found.x), found.quantiles)
     scale = _scale(table)
-    if len(found.x) == 1:
-        table = np.repeat(table, 2, axis=0)
-    xs = widened(_steps(last)(found.x))
     q05, q25, q50, q75, q95 = (scale(column) for column in table.T)
     paths = [("r", area(xs, q05, q95)), ("m", line(xs, q50))]
     if bulk:
@@ -166,22 +163,18 @@ def _lines(
     table = np.concatenate([t.middle for _, t in thin])
     scale = _scale(table, log=log)
     paths = [
-        (f"m {role}", line(widened(_steps(last)(t.x)), _pair(scale(t.middle))))
+        (f"m {role}", line(*widened(_steps(last)(t.x), scale(t.middle))))
         for role, t in thin
     ]
     return _panel("", name, scale, table, paths)
 
 
-def _pair(ys: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    return np.repeat(ys, 2) if len(ys) == 1 else ys
-
-
 def _scale(values: Float[np.ndarray, "..."], *, log: bool = False) -> Scale:
-    return scale_of(values.ravel(), 6 + _HIGH, 6, log=log)
+    return scale_of(values.ravel(), 6.0 + _HIGH, 6.0, log=log)
 
 
 def _steps(last: int) -> Scale:
-    return Scale(low=0, high=last, start=0, end=_WIDE)
+    return Scale(low=0.0, high=float(last), start=0.0, end=_WIDE)
 
 
 def _panel(

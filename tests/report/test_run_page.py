@@ -1,0 +1,385 @@
+"""Pages of runs: sizes, hostile names, broken numbers, none, one and many steps."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import made_runs
+from made_runs import BROKEN, NAMES, NOTE, course, finding, history, run, window
+from plumbob.report import pair_html, run_html, run_json, run_text
+from plumbob.report.bands import bands, merged, offset
+from plumbob.report.curves import Scale, area, line, scale_of, tag, thinned
+from plumbob.report.episodes import entries, episodes
+from plumbob.types import Change, History, Losses, Run, Severity
+
+M = "\N{MINUS SIGN}"
+EVIL = "<script>alert('x')</script>&\"]]><!--"
+
+
+class Page(HTMLParser):
+    """The headings, ids and links of a page; raises where a tag does not fit."""
+
+    void = frozenset({"meta", "br", "input", "link"})
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.levels, self.ids, self.links = [], [], [], []
+        self.requests, self.data, self.scripts = [], "", 0
+        self.feed(page)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag not in self.void:
+            self.open.append(tag)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found["href"]] if "href" in found else []
+        self.requests += [v for k, v in attrs if k in {"src", "srcset", "action"}]
+        self.scripts += tag == "script"
+
+    def handle_startendtag(self, tag, attrs):
+        assert self.open
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.data = self.data or data
+
+
+def sound(page):
+    """Check what must hold of every page; return its data."""
+    read = Page(page)
+    assert len(read.ids) == len(set(read.ids))
+    assert {link[1:] for link in read.links} <= set(read.ids)
+    assert not read.requests
+    assert read.scripts == 2
+    assert read.levels[0] == 1
+    steps = np.diff(read.levels)
+    assert (steps <= 1).all()
+    assert read.levels.count(1) == 1
+    assert not re.search(r"(?<![a-z])(nan|inf)(?![a-z])", shapes(page))
+    return json.loads(read.data)
+
+
+def shapes(page):
+    """Return all numbers that pictures are drawn with."""
+    return " ".join(re.findall(r'\b(?:d|x|y|cx|cy|viewBox)="([^"]*)"', page)).lower()
+
+
+def test_a_run_is_told_whole():
+    page = run_html.render(run())
+    data = sound(page)
+    assert data["findings"][0]["code"] == "PB704"
+    assert data["findings"][0]["spells"] == [{"found": 200, "gone": None}]
+    assert data["findings"][3]["spells"] == [{"found": 20, "gone": 90}]
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "Found 1 error, 1 warning, 1 note; 1 finding went on the way." in text
+    assert "The run ended." in text
+    for word in (
+        "PB710",
+        "needs validation losses",
+        "the sink x raised: full",
+        "plumbob run train.py --lr 0.1",
+        "2026-11-21 ",
+        "torch 2.13.0",
+        "PB711 plateau",
+        "offset \N{MINUS SIGN}6.312",
+        "best constant output",
+    ):
+        assert word in text, word
+
+
+def test_hostile_names_are_words():
+    names = [EVIL, f"{EVIL}2"]
+    bad = finding(
+        **dict.fromkeys(("code", "name", "site", "message", "cause"), EVIL),
+        evidence={EVIL: 1},
+    )
+    made = run(
+        names,
+        name=EVIL,
+        about={EVIL: EVIL, "command": EVIL, "seed": EVIL},
+        findings=(bad,),
+        changes=(Change(step=3, kind="new", finding=bad),),
+        not_judged={EVIL: EVIL},
+        crashed={EVIL: EVIL},
+        history=history(
+            names, losses={EVIL: Losses(steps=np.arange(3), values=np.ones(3))}
+        ),
+    )
+    for page in (run_html.render(made), pair_html.render(made, run())):
+        assert "<script>alert" not in page
+        assert "<!--" not in page
+        data = sound(page)
+        data = data[0] if isinstance(data, list) else data
+        assert data["name"] == EVIL
+        assert data["sites"]["name"] == names
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+@pytest.mark.parametrize("over", [True, False])
+def test_hardly_any_steps(taken, over):
+    made = run(history=history(NAMES, taken=taken, logs=taken, spans=1), over=over)
+    sound(run_html.render(made))
+    sound(pair_html.render(made, run()))
+    assert run_text.render(made)
+    json.loads(run_json.render(made))
+
+
+def test_nothing_at_all():
+    made = Run(name="", about={}, sites=(), history=History(steps=np.zeros(0, int)))
+    page = run_html.render(made)
+    sound(page)
+    assert "Not judged yet." in page
+    assert "no loss is known" in page
+    assert json.loads(run_json.render(made))["findings"] == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e308, 0.0, -1e-320])
+def test_numbers_that_are_none(value):
+    steps = np.arange(0, 400, 4)
+    broken = course(np.random.default_rng(0), steps)
+    facts = {n: np.full(100, value) for n in ("size", "change", "gradient", "lr")}
+    wide = window(np.random.default_rng(0), 0, 9)
+    z = wide.z.__class__(
+        **{n: getattr(wide.z, n) for n in ("count", "low", "high", "positive")},
+        mean=np.full(8, value),
+        m2=np.full(8, abs(value)),
+        nonfinite=np.full(8, 3),
+    )
+    made = run(
+        history=history(
+            NAMES,
+            steps=steps,
+            courses={
+                "fc1.weight": broken,
+                "fc2.weight": made_runs.replace(broken, **facts),
+            },
+            windows={"stem": (made_runs.replace(wide, z=z),) * 3},
+            losses={"loss": Losses(steps=np.arange(9), values=np.full(9, value))},
+        )
+    )
+    with np.errstate(all="raise", under="ignore"):
+        sound(run_html.render(made))
+        run_text.render(made)
+    json.loads(run_json.render(made))
+
+
+def test_where_a_loss_breaks_is_said():
+    values = np.where(np.arange(400) < 250, 1.0, np.nan)
+    losses = {"loss": Losses(steps=np.arange(400), values=values)}
+    page = run_html.render(run(history=history(NAMES, losses=losses)))
+    assert "x not finite from step 250" in page
+
+
+def test_500_tensors_take_less_than_300_kb():
+    names = [f"model.layers.{i}.mlp.projection" for i in range(250)]
+    made = run(names, history=history(names, taken=2000, logs=500, spans=32))
+    page = run_html.render(made)
+    assert len(sound(page)["sites"]["name"]) == 250
+    assert len(page.encode()) < 300_000
+    assert page.count('<details class="site">') == 250
+
+
+def test_10000_logs_of_200_sites_take_less_than_2_mb():
+    names = [f"model.layers.{i}.mlp.projection" for i in range(200)]
+    made = run(names, history=history(names, taken=10_000, logs=10_000, spans=32))
+    page = run_html.render(made)
+    sound(page)
+    assert len(page.encode()) < 500_000
+
+
+def test_of_very_many_sites_those_with_findings_are_kept():
+    names = [f"layer{i}" for i in range(900)]
+    made = run(
+        names,
+        history=history(names, taken=50, logs=10, spans=4),
+        findings=(finding(site="layer899"),),
+        changes=(),
+    )
+    page = run_html.render(made)
+    assert page.count('<details class="site">') == 400
+    assert "layer899 over the steps" in page
+    assert "500 more sites are left out" in page
+
+
+def test_a_finding_comes_goes_and_comes_again():
+    again = (
+        Change(step=5, kind="new", finding=NOTE),
+        Change(step=9, kind="worse", finding=NOTE),
+        Change(step=20, kind="gone", finding=NOTE),
+        Change(step=40, kind="new", finding=NOTE),
+    )
+    (one,) = episodes(run(changes=again, findings=(NOTE,)))
+    assert one.spells == ((5, 20), (40, None))
+    assert "steps 5 to 20, from step 40" in run_text.render(
+        run(changes=again, findings=(NOTE,))
+    )
+
+
+def test_a_finding_without_a_change_was_found_when_it_was_judged_last():
+    (one,) = episodes(run(changes=(), findings=(NOTE,), judged=(0, 80)))
+    assert one.spells == ((80, None),)
+
+
+def test_what_a_root_explains_has_not_gone():
+    inner = BROKEN.consequences[0]
+    changes = (
+        Change(step=10, kind="new", finding=inner),
+        Change(step=50, kind="gone", finding=inner),
+        Change(step=50, kind="new", finding=BROKEN),
+    )
+    (one,) = episodes(run(changes=changes, findings=(BROKEN,)))
+    assert one.finding is BROKEN
+
+
+def test_findings_that_differ_by_numbers_are_told_once():
+    many = tuple(finding(site=f"fc{i}", message=f"{i} units lean") for i in range(20))
+    made = run(changes=(), findings=many)
+    (entry,) = entries(made)
+    assert len(entry.others) == 19
+    page = run_html.render(made)
+    sound(page)
+    assert "(model)" not in page
+    assert "and 19 more" in page
+
+
+@pytest.mark.parametrize(
+    ("over", "died", "says"),
+    [
+        (True, False, "ended"),
+        (False, True, "died: the last step heard of is 399"),
+        (False, False, "goes on: step 399"),
+        (False, None, "has not ended: whether it goes on is not known here; step 399"),
+    ],
+)
+def test_how_a_run_stands(over, died, says):
+    made = run(over=over, died=died)
+    assert says in run_html.render(made)
+    assert says in " ".join(run_text.render(made).split())
+    assert json.loads(run_json.render(made))["died"] is died
+
+
+def test_two_runs_say_what_differs():
+    milder = run(
+        name="2026-11-21-b",
+        about={"model": "Net", "seed": "7", "command": "train --lr 0.01"},
+        history=history(NAMES, taken=300),
+        findings=(NOTE,),
+        changes=(Change(step=290, kind="new", finding=NOTE),),
+    )
+    page = pair_html.render(run(), milder)
+    first, second = sound(page)
+    assert (first["steps"], second["steps"]) == (400, 300)
+    text = pair_html.text(run(), milder)
+    assert "command: plumbob run train.py --lr 0.1 | train --lr 0.01" in text
+    assert "PB708 dying  fc2  ! warning: from step 60 | not found" in text
+    assert "PB718 unfinished  (model)  i info: from step 399 | from step 290" in text
+    assert "seed:" not in text
+    rows = pair_html.both(run(), milder)
+    assert [row.differs for row in rows][-1] == "in both"
+    axes = re.findall(r"weights: sd\[z\], [^<]*", page)
+    assert len(axes) == 2
+    assert axes[0] == axes[1]
+
+
+def test_a_run_beside_itself_differs_in_nothing():
+    page = pair_html.render(run(), run())
+    sound(page)
+    assert "Nothing that is known of these runs differs." in page
+    assert {row.differs for row in pair_html.both(run(), run())} == {"in both"}
+
+
+def test_thinning_keeps_extremes():
+    draw = np.random.default_rng(0)
+    values = draw.normal(size=10_000)
+    values[[77, 5000]] = 40.0, -40.0
+    values[100:300] = np.nan
+    thin = thinned(np.arange(10_000), values, 9_999, 100)
+    assert len(thin.x) == 100
+    assert np.nanmax(thin.high) == 40
+    assert np.nanmin(thin.low) == -40
+    for i in (0, 3, 99):
+        part = values[100 * i : 100 * (i + 1)]
+        part = np.sort(part[np.isfinite(part)])
+        assert thin.low[i] == part[0]
+        assert thin.middle[i] == part[(len(part) - 1) // 2]
+        assert thin.x[i] == pytest.approx(100 * i + 49.5)
+    assert np.isnan([thin.low[1], thin.middle[2], thin.high[2]]).all()
+
+
+def test_short_series_are_not_thinned():
+    thin = thinned([0, 50, 99], [3.0, 1.0, 2.0], 99, 100)
+    assert thin.x.tolist() == [0, 50, 99]
+    assert thin.low.tolist() == thin.high.tolist() == [3, 1, 2]
+
+
+def test_bands_pool_the_units_of_merged_windows():
+    draw = np.random.default_rng(1)
+    row = [window(draw, 10 * i, 10 * i + 9) for i in range(6)]
+    two = merged(row, 59, 2)
+    assert [(w.first, w.last) for w in two] == [(0, 29), (30, 59)]
+    whole = row[0].z + row[1].z + row[2].z
+    found = bands([two, two], offset)
+    assert found.x.tolist() == [14.5, 44.5]
+    want = np.quantile(np.tile(whole.mean / whole.sd, 2), (0.05, 0.25, 0.5, 0.75, 0.95))
+    assert found.quantiles[0] == pytest.approx(want, rel=1e-12)
+
+
+def test_paths_are_relative_and_break():
+    xs, ys = np.array([0.0, 10, 20, 30, 40]), np.array([5.0, 7, np.nan, 1, 0.4])
+    assert line(xs, ys) == "M0 5l10 2M30 1l10-1"
+    assert line(xs[:1], ys[:1]) == "M0 5h.5"
+    assert area(xs[:2], ys[:2], ys[:2] + 1) == "M0 5l10 2 0 1-10-2z"
+    # rounding does not add up over many points
+    far = line(np.arange(1000.0), np.full(1000, 0.4) + np.arange(1000) * 0.001)
+    assert far.endswith(("1 0", "1 1"))
+    assert sum(map(int, re.findall(r"1 ?(-?\d)(?!\d)", far[4:]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "words"),
+    [
+        (0.0, 10.0, False, ["0", "2", "4", "6", "8", "10"]),
+        (-1.0, 1.0, False, [f"{M}1", f"{M}0.5", "0", "0.5", "1"]),
+        (1e-3, 1e2, True, ["0.001", "0.01", "0.1", "1", "10", "100"]),
+        (2.0, 3.0, True, ["2", "3"]),
+    ],
+)
+def test_ticks_are_round(low, high, log, words):
+    scale = Scale(low=low, high=high, start=0.0, end=100.0, log=log)
+    assert [word for _, word in scale.ticks(6)] == words
+
+
+def test_scales_hold_what_they_are_given():
+    values = np.array([np.nan, -3.0, 5.0, np.inf])
+    scale = scale_of(values, 0.0, 100.0)
+    assert scale.low < -3
+    assert scale.high > 5
+    assert np.isnan(scale([np.nan]))
+    assert scale.at(1e300) == 100
+    assert scale_of(np.zeros(0), 0.0, 1.0).high == 1
+    assert scale_of(np.full(3, 7.0), 0.0, 1.0).at(7) == pytest.approx(0.5)
+
+
+def test_tags_escape():
+    assert tag("a", "<b>", href='"&') == '<a href="&#34;&amp;">&lt;b&gt;</a>'
+    assert tag("path", d="M0 0", class_="x", text_anchor="end") == (
+        '<path d="M0 0" class="x" text-anchor="end"/>'
+    )
+
+
+def test_severity_is_a_sign_a_word_and_a_colour():
+    page = run_html.render(run())
+    for severity, mark in ((Severity.ERROR, "x"), (Severity.WARNING, "!")):
+        word = severity.name.lower()
+        assert f'<td class="severity {word}"' in page
+        assert f">{mark} {word}</td>" in page
