@@ -77,12 +77,11 @@ def parameter_never_moves(survey: Survey, *, logs_above: int = 4) -> Iterator[Fi
         for name, course in survey.history.courses.items()
         if len(course.size) > logs_above
     }
-    unheld = survey.history.unheld
     held = {n: c for n, c in courses.items() if np.isfinite(c.lr).any()}
     pulled = {n: c for n, c in held.items() if (c.gradient > 0).any()}
-    lost = {n: c for n, c in courses.items() if n in unheld and _rests(c)}
+    lost = {n: c for n in survey.history.unheld if (c := courses.get(n)) is not None}
     evidence: dict[str, int | float] = {"logs": logs_above + 1}
-    if lost:
+    if lost and all(_rests(course) for course in lost.values()):
         foreign = sum(
             name not in survey.history.courses
             for group in survey.optimizer.groups
@@ -98,7 +97,10 @@ def parameter_never_moves(survey: Survey, *, logs_above: int = 4) -> Iterator[Fi
 
 
 def _rests(course: Course) -> bool:
-    """Return whether its size was the same throughout: nobody else moves it."""
+    """Return whether its size was the same throughout.
+
+    Else somebody else moves it: an optimiser's own copy of the weights, say.
+    """
     return bool((course.size == course.size[0]).all())
 
 
