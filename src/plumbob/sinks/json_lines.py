@@ -26,7 +26,7 @@ class JsonLines:
     def __init__(self, target: str | Path | TextIO) -> None:
         self.own = isinstance(target, str | Path)
         self.file: TextIO = (
-            Path(target).open("w", encoding="utf-8")
+            Path(target).open("w", encoding="utf-8")  # noqa: SIM115
             if isinstance(target, str | Path)
             else target
         )

@@ -4,7 +4,8 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,13 @@ class RunFile:
         self.process = os.getpid()  # a fork of it is not to write
         path = folder / NAME
         self.file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self.file.execute("PRAGMA journal_mode = WAL")
-        self.file.execute("PRAGMA synchronous = NORMAL")
-        self.file.executescript(TABLES)
+        try:
+            self.file.execute("PRAGMA journal_mode = WAL")
+            self.file.execute("PRAGMA synchronous = NORMAL")
+            self.file.executescript(TABLES)
+        except sqlite3.Error:
+            self.file.close()
+            raise
         self.names: dict[str, int] = {}
         self.steps: list[int] = []
         self.waiting: list[Log] = []
@@ -90,8 +95,9 @@ class RunFile:
             "sites": [packed_site(site) for site in survey.sites],
             "known": {"constant": past.constant, "floor": past.floor} if past else {},
         }
-        for key, value in known.items():
-            self._about(key, value)
+        with self._transaction():
+            for key, value in known.items():
+                self._about(key, value)
 
     def _owner(self) -> dict[str, Any]:
         host = socket.gethostname()
@@ -99,35 +105,41 @@ class RunFile:
 
     def write(self, log: Log) -> None:
         """Keep a log, and write all that wait, if the last time is long ago."""
+        if self._elsewhere():
+            return
         self.waiting.append(log)
         if time.monotonic() - self.written >= PAUSE:
             self._commit()
 
     def verdict(self, step: int, verdict: Verdict) -> None:
         """Note what was not judged, and why."""
-        self._about("not_judged", dict(verdict.not_judged))
-        self._about("crashed", dict(verdict.crashed))
+        if not self._elsewhere():
+            with self._transaction():
+                self._about("not_judged", dict(verdict.not_judged))
+                self._about("crashed", dict(verdict.crashed))
 
     def tell(self, step: int, findings: Sequence[Finding]) -> None:
         """Write down what holds from this step on, and what that changes."""
         changes = self.timeline.add(step, findings)
         if self._elsewhere():
             return
-        self._about("findings", [packed_finding(f) for f in findings])
-        self.file.execute("INSERT OR IGNORE INTO judged VALUES (?)", (step,))
-        self.file.executemany(
-            "INSERT INTO changes (step, kind, finding) VALUES (?, ?, ?)",
-            [(c.step, c.kind, dumped(packed_finding(c.finding))) for c in changes],
-        )
+        rows = [(c.step, c.kind, dumped(packed_finding(c.finding))) for c in changes]
+        with self._transaction():
+            self._about("findings", [packed_finding(f) for f in findings])
+            self.file.execute("INSERT OR IGNORE INTO judged VALUES (?)", (step,))
+            self.file.executemany(
+                "INSERT INTO changes (step, kind, finding) VALUES (?, ?, ?)", rows
+            )
 
     def event(self, step: int, kind: str, text: str) -> None:
         """Write down what else happened; its end makes the run one that is over."""
         if self._elsewhere():
             return
-        self.file.execute(
-            "INSERT INTO events (step, kind, words) VALUES (?, ?, ?)",
-            (step, kind, text),
-        )
+        with self._transaction():
+            self.file.execute(
+                "INSERT INTO events (step, kind, words) VALUES (?, ?, ?)",
+                (step, kind, text),
+            )
 
     def close(self) -> None:
         """Write what waits, and leave one file."""
@@ -143,29 +155,34 @@ class RunFile:
         return os.getpid() != self.process
 
     def _about(self, key: str, value: Any) -> None:
-        if not self._elsewhere():
-            self.file.execute(
-                "INSERT OR REPLACE INTO about VALUES (?, ?)", (key, dumped(value))
-            )
+        self.file.execute(
+            "INSERT OR REPLACE INTO about VALUES (?, ?)", (key, dumped(value))
+        )
+
+    @contextmanager
+    def _transaction(self) -> Generator[None, None, None]:
+        """Write all or nothing; what fails once will again, so the file is left.
+
+        Raises:
+            sqlite3.Error: it cannot be written.
+        """
+        try:
+            self.file.execute("BEGIN")
+            yield
+            self.file.execute("COMMIT")
+        except sqlite3.Error:
+            self.file.close()
+            raise
 
     def _commit(self) -> None:
-        """Write all logs that wait in one transaction."""
-        if self._elsewhere():
-            return
+        """Write all logs that wait."""
         logs, self.waiting = self.waiting, []
-        self.file.execute("BEGIN")
-        try:
+        with self._transaction():
             for log in logs:
                 self._marks(log)
                 self.slots.add(log)
             self._losses(logs)
             self._windows()
-            self._about("now", {"time": time.time()})
-            self.file.execute("COMMIT")
-        except BaseException:
-            if self.file.in_transaction:
-                self.file.execute("ROLLBACK")
-            raise
         self.written = time.monotonic()
 
     def _marks(self, log: Log) -> None:

@@ -13,8 +13,9 @@ from plumbob.watching.sink import Sink
 def say(text: str) -> None:
     """Warn, and never raise: warnings that are errors are so for the user's code."""
     try:
-        warnings.warn(f"plumbob: {text}", stacklevel=2)
-    except Warning:
+        # no line of ours is where it comes from, and each text counts for itself
+        warnings.warn_explicit(text, UserWarning, "plumbob", 1)
+    except UserWarning:
         print(f"plumbob: {text}", file=sys.stderr)
 
 

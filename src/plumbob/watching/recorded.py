@@ -111,7 +111,7 @@ class _File:
         columns = self.columns[table]
         size = " + ".join(f'ifnull(length("{name}"), 0)' for name in columns)
         names = ", ".join(f'"{name}"' for name in columns)
-        yield from self.file.execute(
+        return self.file.execute(
             f"SELECT {names} FROM {table} WHERE {size} <= {LONGEST} "
             f"ORDER BY 1, 2 LIMIT {MOST[table]}"
             if len(columns) > 1
