@@ -1,80 +1,187 @@
 """What a step of the optimiser does to each parameter."""
 
-from collections.abc import Iterable
-from math import inf, isfinite, nan
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, nan, sqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from plumbob.survey.stream.part import KINDS, Part, Second, own
 from plumbob.types import Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What was measured of a part: numbers on its device, the rest here."""
+
+    names: Sequence[str]
+    sizes: Sequence[int]
+    given: Sequence[bool]
+    settings: Sequence[tuple[Any, float]]  # learning rate, weight decay
+    numbers: Tensor
+
+    def marks(self, numbers: Any) -> dict[str, Mark]:
+        """Return the marks, given the numbers as an array."""
+        found: dict[str, Mark] = {}
+        for n, name in enumerate(self.names):
+            one = dict(zip(KINDS, numbers[:, n].tolist(), strict=True))
+            lr, decay = self.settings[n]
+            given = self.given[n]
+            norm = sqrt(square) if isfinite(square := one["gradient"]) else inf
+            found[name] = Mark(
+                numel=self.sizes[n],
+                size=_root(one["size"]),
+                gradient=norm if given else nan,
+                change=_root(one["change"]),
+                pull=one["pull"] if given else nan,
+                slope=one["slope"] if given else nan,
+                along=one["along"],
+                moved=_root(one["moved"]),
+                swallowed=one["swallowed"] / moving
+                if (moving := one["moving"])
+                else nan,
+                lr=float(lr),
+                decay=decay,
+            )
+        return found
+
+
+def _root(square: float) -> float:
+    return sqrt(square) if square >= 0 else nan
 
 
 class Marks:
     """Measures parameters and gradients before a step, and what it made of them."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.names = {id(p): name for name, p in model.named_parameters()}
-        self.parameters = dict(model.named_parameters())
-        self.start = {
-            n: p.detach().clone() for n, p in self.parameters.items() if p.ndim < 2
-        }
-        self.before: dict[str, tuple[Tensor, Tensor | None]] = {}
-        self.settings: dict[str, tuple[float, float]] = {}
-        self.found: dict[str, Mark] = {}
+        self.model = model
+        self.start: dict[str, Tensor] = {}
+        self.parts: dict[int, tuple[Any, list[Part]]] = {}
+        self.settings: dict[str, tuple[Any, float]] = {}
+        self.found: list[Found] = []
+        self.looked = set[int]()
+        self.together = False  # whether every rank measures
+        self.at_rest: tuple[Any, list[Found]] = (None, [])
 
     @torch.no_grad()
     def look(self, optimizer: Any) -> None:
         """Before a step."""
+        names = {id(p): n for n, p in self.model.named_parameters()}
+        named: dict[str, Tensor] = {}
         for group in optimizer.param_groups:
+            setting = (group.get("lr", nan), float(group.get("weight_decay") or 0))
             for p in group["params"]:
-                if name := self.names.get(id(p)):
-                    grad = None if p.grad is None else p.grad.double()
-                    self.before[name] = (p.detach().double().clone(), grad)
-                    decay = float(group.get("weight_decay") or 0)
-                    self.settings[name] = (float(group["lr"]), decay)
+                if (name := names.get(id(p))) is not None and _measurable(p):
+                    named[name] = p
+                    self.settings[name] = setting
+        for part in self._parts(id(optimizer), named):
+            part.look()
+        self.looked.add(id(optimizer))
 
     @torch.no_grad()
-    def compare(self, optimizer: Any) -> None:
-        """After it."""
-        for name, (w, g) in self.before.items():
-            p = self.parameters[name]
-            d = p.detach().double() - w
-            norm = nan if g is None else float(g.norm())
-            lr, decay = self.settings[name]
-            self.found[name] = Mark(
-                numel=p.numel(),
-                size=float(w.norm()),
-                gradient=norm if g is None or isfinite(norm) else inf,
-                change=float(d.norm()),
-                pull=nan if g is None else float((w * g).sum()),
-                slope=nan if g is None else float((g * d).sum()),
-                along=float((w * d).sum()),
-                moved=float((p - self.start[name]).norm())
-                if name in self.start
-                else nan,
-                swallowed=_swallowed(optimizer, p),
-                lr=lr,
-                decay=decay,
-            )
-        self.before.clear()
+    def look_at_gradients(self, optimizer: Any) -> None:
+        """Once the gradients are what the optimiser gets."""
+        scale = getattr(optimizer, "grad_scale", None)
+        for part in self.parts[id(optimizer)][1]:
+            part.look_at_gradients(scale)
 
-    def collect(self) -> dict[str, Mark]:
-        """Return the marks since the last time."""
-        found, self.found = self.found, {}
-        for name in self.parameters.keys() - found.keys():
-            p = self.parameters[name]
-            found[name] = Mark(numel=p.numel(), size=float(p.detach().norm()))
-        return found
+    @torch.no_grad()
+    def compare(self, optimizer: Any) -> list[Tensor]:
+        """After the step; to be passed on to `keep`."""
+        self.looked.discard(id(optimizer))
+        return [
+            part.measure([*_seconds(optimizer, part.parameters)])
+            for part in self.parts[id(optimizer)][1]
+        ]
+
+    @torch.no_grad()
+    def keep(self, optimizer: Any, measured: list[Tensor] | None) -> None:
+        """Keep what was measured, of all ranks where they measure together.
+
+        None: something went wrong here, which the other ranks must not wait for.
+        """
+        for number, part in enumerate(self.parts[id(optimizer)][1]):
+            numbers = part.unknown() if measured is None else measured[number]
+            for group in part.groups if self.together else ():
+                torch.distributed.all_reduce(numbers, group=group)
+            self.found.append(self._found(part, part.given, numbers))
+
+    def _found(self, part: Part, given: Sequence[bool], numbers: Tensor) -> Found:
+        none = (nan, 0.0)
+        return Found(
+            names=part.names,
+            sizes=[p.numel() for p in part.parameters],
+            given=given,
+            settings=[self.settings.get(name, none) for name in part.names],
+            numbers=numbers,
+        )
+
+    def _parts(self, key: int, named: Mapping[str, Tensor]) -> list[Part]:
+        sign = [(n, id(p), p.device, p.dtype, p.shape) for n, p in named.items()]
+        known, parts = self.parts.get(key, (None, []))
+        if sign != known:
+            rooms: dict[Any, dict[str, Tensor]] = {}
+            for name, p in named.items():
+                rooms.setdefault((p.device, _groups(p)), {})[name] = p
+                if p.ndim < 2 and name not in self.start:
+                    self.start[name] = own(p.detach()).clone()
+            parts = [
+                Part(some, groups, self.start) for (_, groups), some in rooms.items()
+            ]
+            self.parts[key] = (sign, parts)
+        return parts
+
+    @torch.no_grad()
+    def collect(self) -> list[Found]:
+        """Return what was found since the last time; of other parameters the size."""
+        found, self.found = self.found, []
+        seen = {name for one in found for name in one.names}
+        rest = {
+            name: p
+            for name, p in self.model.named_parameters()
+            if name not in seen and _measurable(p)
+        }
+        # frozen parameters stay as they are: their versions say so; others may be moved
+        # by what no version tells of, as the copy of an optimiser's own weights is
+        versions = [(name, id(p), p._version) for name, p in rest.items()]
+        pulled = any(p.grad is not None for p in rest.values())
+        if versions != self.at_rest[0] or pulled:
+            self.at_rest = (versions, [])
+            for part in self._parts(0, rest):
+                part.look()
+                none = [False] * len(rest)
+                self.at_rest[1].append(self._found(part, none, part.sizes()))
+        return found + self.at_rest[1]
 
 
-def _swallowed(optimizer: Any, p: Tensor) -> float:
-    state: Any = optimizer.state.get(p, {})
-    second = state.get("exp_avg_sq", state.get("square_avg"))
-    eps: Iterable[Any] = (
-        g.get("eps") for g in optimizer.param_groups if any(q is p for q in g["params"])
-    )
-    least = next(iter(eps), None)
-    if second is None or not isinstance(least, float):
-        return nan
-    return float((second.sqrt() < least).double().mean())
+def _measurable(p: Tensor) -> bool:
+    lazy = isinstance(p, nn.parameter.UninitializedParameter)
+    return not lazy and (p.is_floating_point() or p.is_complex()) and not p.is_meta
+
+
+def _groups(p: Any) -> tuple[Any, ...]:
+    """Return the process groups over which a parameter is cut up."""
+    cuts = enumerate(getattr(p, "placements", ()))
+    return tuple(p.device_mesh.get_group(axis) for axis, cut in cuts if cut.is_shard())
+
+
+def _seconds(optimizer: Any, parameters: Iterable[Tensor]) -> Iterable[Second | None]:
+    """Yield second moments, each beside what epsilon's square is worth in it."""
+    groups = {id(p): g for g in optimizer.param_groups for p in g["params"]}
+    for p in parameters:
+        kept, group = optimizer.state.get(p, {}), groups[id(p)]
+        names = ("exp_avg_sq", "square_avg", "sum")
+        second: Any = next((kept[name] for name in names if name in kept), None)
+        eps = group.get("eps")
+        if not isinstance(eps, float) or getattr(second, "shape", None) != p.shape:
+            yield None
+            continue
+        limit: float | Tensor = eps**2
+        if "betas" in group and "step" in kept:
+            step = kept["step"]
+            waits = isinstance(step, Tensor) and step.device.type != "cpu"
+            taken = step if waits else float(step)
+            limit = limit * (1 - group["betas"][1] ** taken)
+        yield second, limit

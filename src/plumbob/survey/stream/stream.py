@@ -1,29 +1,48 @@
 """A training loop listened to: one log per measured step."""
 
+import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from plumbob.survey.batches import Batch
+from plumbob.errors import one_line
 from plumbob.survey.modules import module_sites
 from plumbob.survey.optimizer import each
+from plumbob.survey.stream.agreement import Agreement
+from plumbob.survey.stream.calls import Calls
+from plumbob.survey.stream.gate import Gate
+from plumbob.survey.stream.glances import Glances
+from plumbob.survey.stream.leftovers import Leftovers
+from plumbob.survey.stream.logs import HELD, Waiting, waiting
+from plumbob.survey.stream.losses import Arriving, Told, number
 from plumbob.survey.stream.marks import Marks
 from plumbob.survey.stream.modes import Modes
-from plumbob.survey.stream.several import roots
-from plumbob.survey.stream.taken import Taken
+from plumbob.survey.stream.scaling import Scaling
+from plumbob.survey.stream.several import bare
 from plumbob.survey.stream.units import Taps
 from plumbob.survey.stream.unsaved import Hook
-from plumbob.types import Log, Window
+from plumbob.types import Log
+
+PATIENCE = 10  # steps that a log waits for the slowest of several optimisers
+TOLD = 1024  # losses that wait for a log which does not come
+BEHIND = 4  # logs that may be on their way
 
 
 class Stream:
     """Hooks on a model and its optimisers; calls `on_log` once per measured step.
 
-    The clock is the optimiser's step, or `step` where there is none.
+    The clock is the step of the optimiser that has taken the most steps, or `step`
+    where there is none. A log is complete when each optimiser has stepped since it
+    began, and is passed on when its numbers have arrived: at a step, or before the
+    model's next pass.
+
+    Nothing that goes wrong in here reaches the loop: `broken` says what did, and from
+    then on nothing is measured. While it is `asleep` it takes note of nothing.
     """
 
     def __init__(
@@ -35,132 +54,339 @@ class Stream:
         burst: int = 5,
         on_log: Callable[[Log], None],
     ) -> None:
-        self.model = model
-        self.optimizers = list(each(optimizer)) if optimizer is not None else []
-        self.every, self.burst = every, burst
+        self.model = bare(model)
         self.on_log = on_log
-        self.sites = module_sites(model)
-        self.taps = Taps(model, self.sites)
-        self.marks = Marks(model)
+        several = [_bare_optimizer(one) for one in each(optimizer or ())]
+        self.optimizers = [one for one in several if _tells(one)]
+        groups = [group for one in several for group in one.param_groups]
+        # without an optimiser that tells of its steps, what `step` is between
+        self.by_hand = SimpleNamespace(
+            param_groups=groups or [{"params": list(self.model.parameters())}],
+            state={},
+        )
+        self.sites = module_sites(self.model)
+        self.taps = Taps(self.model, self.sites)
+        self.marks = Marks(self.model)
+        self.modes = Modes(self.model)
+        self.gate = Gate(every, burst)
+        self.glances = Glances(self.gate)
+        self.agreement = Agreement()
+        self.scaling = Scaling()
+        self.leftovers: dict[int, Leftovers] = {}
+        self.told: list[Told] = []
+        self.on_the_way: list[Waiting] = []
         self.taken = 0
+        self.counts = dict.fromkeys(map(id, self.optimizers), 0)
+        self.owed = set[int]()
+        self.why = ""
+        self.at = 0
+        self.samples = self.inputs = 0
+        self.last = -1  # the step of the last log
+        self.apart: list[tuple[Sequence[str], Any]] = []
         self.began = time.perf_counter()
-        self.first: Batch | None = None
-        self.losses: dict[str, list[tuple[int, float]]] = {}
-        self.held: list[tuple[int, float]] = []
-        self.samples = 0
-        self.modes = Modes(model)
-        self.ready: tuple[dict[str, Any], Taken] | None = None
-        self.deaf = False
-        self.handles: list[Any] = [
-            root.register_forward_pre_hook(Hook(self._called), with_kwargs=True)
-            for root in roots(model).values()
-        ]
+        self.asleep = False
+        self.broken: str | None = None
+        self.calls = Calls(model, self.modes, self._heard)
+        self.handles: list[Any] = []
         for one in self.optimizers:
             self.handles += [
-                one.register_step_pre_hook(self._before),
-                one.register_step_post_hook(self._after),
+                one.register_step_pre_hook(Hook(self._before)),
+                one.register_step_post_hook(Hook(self._after)),
             ]
-        self.taps.open(self.due)
+        self._begin()
 
     @property
     def due(self) -> bool:
         """Whether the step to come is measured."""
-        return self.taken < self.burst or self.taken % self.every == 0
+        return bool(self.why)
 
-    @contextmanager
-    def asleep(self) -> Generator[None, None, None]:
-        """Take nothing that runs meanwhile for a part of the training."""
-        self.deaf = True
-        self.taps.open(False)
-        try:
-            yield
-        finally:
-            self.deaf = False
-            self.taps.open(self.due)
+    @property
+    def _glancing(self) -> bool:
+        """Whether steps between are looked at; ranks would come to differ over it."""
+        return self.agreement.ranks == 1 and self.gate.every > 1
 
-    def _called(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if self.deaf:
-            return
-        grad = torch.is_grad_enabled()
-        self.modes.called(module, (*args, *kwargs.values()))
-        leaves = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-        if grad and leaves:
-            self.samples = len(leaves[0])
-            if self.first is None:
-                self.first = Batch(args=args, kwargs=kwargs, samples=self.samples)
-        self._emit()
-
-    def _before(self, optimizer: Any, *_: Any) -> None:
-        if self.due:
-            self.marks.look(optimizer)
-
-    def _after(self, optimizer: Any, *_: Any) -> None:
-        if self.due:
-            self.marks.compare(optimizer)
-        if optimizer is self.optimizers[-1]:
-            self._tick()
-
-    def _tick(self) -> None:
-        self.modes.stepped()
-        if self.due:
-            self.ready = (self.marks.collect(), self.taps.collect(self.samples))
-        self.taken += 1
-        self.taps.open(self.due)
-
-    def loss(self, value: Any, name: str = "loss") -> None:
-        """Note the loss of the step that has just been taken."""
-        found = float(value.detach() if isinstance(value, Tensor) else value)
-        self.losses.setdefault(name, []).append((max(0, self.taken - 1), found))
-
-    def validation(self, value: Any) -> None:
-        """Note a loss on held-out data."""
-        found = float(value.detach() if isinstance(value, Tensor) else value)
-        self.held.append((self.taken, found))
+    # What the loop says
 
     def step(self, loss: Any = None) -> None:
         """Say that a step is over, and what its loss was."""
+        self.loss(loss)
         if not self.optimizers:
+            if id(self.by_hand) in self.marks.looked:
+                self._safely(self.marks.look_at_gradients, self.by_hand)
+                measured = self._safely(self.marks.compare, self.by_hand)
+                self._safely(self.marks.keep, self.by_hand, measured)
+            self._safely(self._count)
             self._tick()
-        if loss is not None:
-            self.loss(loss)
-        self._emit()
+        self._safely(self._send)
 
-    def _emit(self) -> None:
-        if self.ready is None:
-            return
-        marks, units = self.ready
-        self.ready = None
-        parameters = dict(self.model.named_parameters())
-        biases = {site.name: site.bias for site in self.sites}
-        now = self.taken - 1
-        log = Log(
-            step=now,
-            seconds=time.perf_counter() - self.began,
-            losses={name: tuple(some) for name, some in self.losses.items()},
-            held=tuple(self.held),
-            marks=marks,
-            windows={
-                name: Window(
-                    first=now,
-                    last=now,
-                    z=z,
-                    samples=samples,
-                    saturated=beyond,
-                    bias=parameters[bias].detach().double().cpu().numpy()
-                    if (bias := biases[name])
-                    else None,
-                )
-                for name, (z, samples, beyond) in units.read().items()
-            },
-            samples=self.samples,
-            passes=self.modes.passes(),
-        )
-        self.losses, self.held = {}, []
-        self.on_log(log)
+    def loss(self, value: Any, name: str = "loss") -> None:
+        """Note a loss of the step that was taken, or of the one to come.
+
+        It is of the one to come where gradients were recorded since the last one.
+
+        Raises:
+            InputError: it is not one number.
+        """
+        if value is not None and self.broken is None and not self.asleep:
+            self._safely(self._note, name, number(value))
+
+    def _note(self, name: str, value: Any) -> None:
+        early = self.calls.fresh or not self.optimizers
+        self.told.append((name, self.taken if early else max(0, self.taken - 1), value))
+        if self._glancing:
+            self.glances.tell("loss", name, value, self.taken + early)
+            if not self.why and not early:
+                self._begin()
+        if len(self.told) >= TOLD:
+            self._tell("every")
+
+    def validation(self, value: Any) -> None:
+        """Note a loss on held-out data.
+
+        Raises:
+            InputError: it is not one number.
+        """
+        if value is not None and self.broken is None and not self.asleep:
+            self.told.append((HELD, self.taken, number(value)))
 
     def close(self) -> None:
-        """Emit what waits, and leave the model and the optimisers as they were."""
-        self._emit()
+        """Tell what is left, and leave the model and the optimisers as they were."""
+        self._safely(self._end)
+        self._off()
+
+    # What the loop does
+
+    def _heard(self) -> None:
+        """Before a pass of the model."""
+        if self.broken is not None and not self.marks.together:
+            self._off()  # safe here: a module loops over a copy of its hooks
+            return
+        self._safely(self._send)
+        by_hand = not self.optimizers and self.why and not self.marks.looked
+        if by_hand and torch.is_grad_enabled():
+            self._safely(self.marks.look, self.by_hand)
+
+    def _passed(self) -> None:
+        """In a backward pass."""
+        self.calls.fresh = True
+
+    def _before(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
+        if not self._listens:
+            return None
+        if self.why and id(optimizer) not in self.owed and self._waited:
+            self._finish()
+        return self._safely(self._look, optimizer, args, kwargs)
+
+    def _look(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
+        self._send()
+        self.scaling.look()
+        if id(optimizer) not in self.leftovers:
+            self._first(optimizer)
+        if id(optimizer) not in self.owed:
+            if self._glancing:
+                self.glances.gradients(optimizer, self.taken + 1)
+            return None
+        self.marks.look(optimizer)
+        look = partial(self._safely, self.marks.look_at_gradients, optimizer)
+        inside = _with_closure(args, kwargs, look)
+        if inside is None:
+            look()
+        return inside
+
+    def _first(self, optimizer: Any) -> None:
+        """At the first step: what had to wait until all parameters were there."""
+        if not self.leftovers:
+            self.agreement.reach([n for n, _ in self.model.named_parameters()])
+            self.marks.together = self.agreement.ranks > 1
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.leftovers[id(optimizer)] = Leftovers(parameters, self._passed)
+
+    def _after(self, optimizer: Any, *_: Any) -> None:
+        if not self._listens:
+            return
+        if id(optimizer) in self.owed:
+            self.owed.discard(id(optimizer))
+            if self.marks.together and self._left():
+                return
+            measured = self._safely(self.marks.compare, optimizer)
+            self._safely(self.marks.keep, optimizer, measured)
+            if self.marks.together:
+                self._safely(self._compare_ranks, optimizer)
+        self._safely(self._count, optimizer)
+        self.counts[id(optimizer)] += 1
+        if self.counts[id(optimizer)] > self.taken:
+            self._tick()
+        elif self.why and not self.owed:
+            self._finish()
+
+    def _count(self, optimizer: Any = None) -> None:
+        if optimizer is not None:
+            self.leftovers[id(optimizer)].stepped()
+        if samples := self.calls.stepped():
+            self.samples = samples
+            self.inputs += samples
+
+    # The clock: numbers alone, the same on all ranks whatever else goes wrong
+
+    @property
+    def _listens(self) -> bool:
+        return not self.asleep and (self.broken is None or self.marks.together)
+
+    @property
+    def _waited(self) -> bool:
+        """Whether a log no longer waits for an optimiser that has not stepped."""
+        waited = self.taken - self.at
+        return waited >= PATIENCE or (waited > 0 and bool(self.gate.due(self.taken)))
+
+    def _tick(self) -> None:
+        self.taken += 1
+        if self.why and not self.owed:
+            self._finish()
+        elif not self.why:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Measure the step to come, if it is due."""
+        self.why = self.gate.due(self.taken)
+        self.at, self.inputs = self.taken, 0
+        self.owed = set(self.counts) if self.why else set()
+        self._safely(self.taps.open, self.due)
+
+    def _finish(self) -> None:
+        if self.marks.together and self._left():
+            return
+        self._safely(self._collect)
+        self._begin()
+
+    # What goes out
+
+    def _left(self) -> bool:
+        """Leave together, if something has gone wrong on any rank."""
+        device = next(self.model.parameters()).device
+        if self.agreement.any(self.broken is not None, device):
+            self.broken = self.broken or "something went wrong on another rank"
+            self.marks.together = False
+        return self.broken is not None
+
+    def _compare_ranks(self, optimizer: Any) -> None:
+        for part in self.marks.parts[id(optimizer)][1]:
+            if not part.groups:
+                sums = self._safely(part.checks)
+                found = self.agreement.apart(part.unknown() if sums is None else sums)
+                self.apart.append((part.names, found))
+
+    def _collect(self) -> None:
+        left = [one.uncleared for one in self.leftovers.values()]
+        apart, self.apart = self.apart, []
+        self.on_the_way.append(
+            waiting(
+                self.at,
+                self._known(self.why) | {"unheld": self._unheld()},
+                found=self.marks.collect(),
+                biases=self._biases(),
+                apart=apart,
+                uncleared=[n for n in left if n is not None],
+                units=self.taps.collect(self.inputs or sys.maxsize),
+            )
+        )
+
+    def _known(self, why: str) -> dict[str, Any]:
+        return {
+            "why": why,
+            "seconds": time.perf_counter() - self.began,
+            "samples": self.samples,
+            "passes": self.modes.passes(),
+            "looked": sum(one.looked for one in self.leftovers.values()),
+            "skipped": self.scaling.skipped,
+            "scale": self.scaling.scale,
+        }
+
+    def _unheld(self) -> tuple[str, ...]:
+        """Return the parameters that got a gradient and are in no optimiser."""
+        groups = [g for one in self.optimizers for g in one.param_groups]
+        groups += self.by_hand.param_groups
+        held = {id(p) for group in groups for p in group["params"]}
+        named = self.model.named_parameters()
+        return tuple(n for n, p in named if p.grad is not None and id(p) not in held)
+
+    def _biases(self) -> dict[str, Any]:
+        found = {s.name: self.model.get_parameter(s.bias) for s in self.sites if s.bias}
+        return {name: b for name, b in found.items() if not hasattr(b, "placements")}
+
+    def _send(self, *, wait: bool = False) -> None:
+        """Pass on the logs whose numbers have arrived."""
+        while self.on_the_way:
+            log = self.on_the_way[0]
+            if log.losses is None:
+                told, self.told = self.told, []
+                log.losses = Arriving(told)
+            if not (wait or log.ready or len(self.on_the_way) > BEHIND):
+                return
+            del self.on_the_way[0]
+            self.last = log.step
+            self.on_log(log.log(self.agreement))
+
+    def _tell(self, why: str) -> None:
+        """Tell what is known without a measured step."""
+        left = [one.uncleared for one in self.leftovers.values()]
+        uncleared = [n for n in left if n is not None]
+        step, known = self.taken - 1, self._known(why)
+        self.on_the_way.append(waiting(step, known, uncleared=uncleared))
+        self._send(wait=True)
+
+    def _end(self) -> None:
+        if self.marks.found:
+            self._collect()
+        self._send(wait=True)
+        if self.told or self.last < self.taken - 1:
+            self._tell("end")
+
+    # What goes wrong
+
+    def _safely(self, act: Callable[..., Any], *given: Any) -> Any:
+        """Do it; an error in here is none of the training's."""
+        if self.broken is not None or self.asleep:
+            return None
+        try:
+            return act(*given)
+        except Exception as error:
+            self.broken = one_line(error)
+            self.taps.open(False)
+
+    def _off(self) -> None:
+        self.calls.close()
         self.taps.close()
-        for handle in self.handles:
-            handle.remove()
+        for one in (*self.leftovers.values(), *self.handles):
+            one.close() if isinstance(one, Leftovers) else one.remove()
+
+
+def _bare_optimizer(one: Any) -> Any:
+    """Return the optimiser inside of wrappers that pass steps on to it."""
+    while isinstance(inside := getattr(one, "optimizer", None), torch.optim.Optimizer):
+        one = inside
+    return one
+
+
+def _tells(one: Any) -> bool:
+    """Whether an optimiser tells of its steps: torch's do, what looks like one not."""
+    return isinstance(one, torch.optim.Optimizer)
+
+
+def _with_closure(args: Any, kwargs: Any, look: Callable[[], None]) -> Any:
+    """Return a step's arguments with a look after its closure's first call, if any."""
+    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    if not callable(closure):
+        return None
+    looked = False
+
+    def looking() -> Any:
+        nonlocal looked
+        loss = closure()
+        if not looked:
+            looked = True
+            look()
+        return loss
+
+    if "closure" in kwargs:
+        return args, {**kwargs, "closure": looking}
+    return (args[0], looking, *args[2:]), kwargs

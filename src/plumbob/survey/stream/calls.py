@@ -1,0 +1,78 @@
+"""When a model is called, and on how many inputs."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+from plumbob.survey.graph import tensors
+from plumbob.survey.stream.modes import Modes
+from plumbob.survey.stream.unsaved import Hook
+
+HELD = (nn.ModuleList, nn.ModuleDict)  # never called themselves
+
+
+class Calls:
+    """Hooks on what the loop calls; `samples` are the inputs of the step to come.
+
+    Where a model is never called itself (a LightningModule, a pair of rivals), its
+    parts are listened to. Inside of a compiled graph nothing is heard.
+    """
+
+    def __init__(self, model: nn.Module, modes: Modes, before: Callable[[], None]):
+        self.modes, self.before = modes, before
+        self.fresh = False  # whether gradients were recorded since the last step
+        self.samples = 0
+        self.parts = [_hook(part, self._called) for part in _parts(model)]
+        self.root = _hook(model, self._called_whole)
+
+    def _called_whole(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        for handle in self.parts:
+            handle.remove()
+        self.parts.clear()
+        self._called(module, args, kwargs)
+
+    def _called(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        self.before()
+        leaves = list(tensors((args, kwargs)))
+        self.modes.called(module, leaves)
+        if torch.is_grad_enabled():
+            self.fresh = True
+            self.samples += _samples(args, leaves)
+
+    def stepped(self) -> int:
+        """Say that a step was taken; return of how many inputs."""
+        self.modes.stepped()
+        self.fresh = False
+        samples, self.samples = self.samples, 0
+        return samples
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for handle in (*self.parts, self.root):
+            handle.remove()
+
+
+def _hook(module: nn.Module, act: Callable[..., None]) -> Any:
+    return module.register_forward_pre_hook(Hook(act), with_kwargs=True)
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    for part in module.children():
+        if isinstance(part, HELD):
+            yield from _parts(part)
+        else:
+            yield part
+
+
+def _samples(args: Any, leaves: Any) -> int:
+    packed = next((a for a in args if isinstance(a, PackedSequence)), None)
+    if packed is not None:
+        return int(packed.batch_sizes[0])
+    return len(leaves[0]) if leaves and leaves[0].ndim else 1
