@@ -8,11 +8,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from plumbob.survey.stream.ranks import (
+    BEYOND,
+    COUNT,
+    HIGH,
+    LOW,
+    POSITIVE,
+    ROWS,
+    SHIFT,
+    SPOILT,
+    SQUARES,
+    SUM,
+    joined,
+)
 from plumbob.types import Moments
-
-# The rows of a tap's state: a number per unit each.
-COUNT, SHIFT, SUM, SQUARES, POSITIVE, HIGH, LOW, BEYOND = range(8)
-ROWS = 8
 
 
 class Units(NamedTuple):
@@ -63,26 +72,26 @@ class Taken:
             if part.event is not None:
                 part.event.synchronize()
             facts = part.packed.numpy().astype(np.float64)
-            ends = np.cumsum(part.sizes)[:-1]
-            for name, rows in zip(
-                part.names, np.split(facts, ends, axis=1), strict=True
-            ):
-                if not rows[COUNT].any():
+            *each, rest = np.split(facts, np.cumsum(part.sizes), axis=1)
+            samples = int(rest[COUNT, 0]) if rest.size else self.samples
+            for name, rows in zip(part.names, each, strict=True):
+                z = _moments(rows)
+                if not (most := (z.count + z.nonfinite).max()):
                     continue
                 beyond = rows[BEYOND].astype(np.int64)
                 found[name] = Units(
-                    z=_moments(rows),
-                    samples=int(min(self.samples, rows[COUNT].max())),
+                    z=z,
+                    samples=int(min(samples, most) if samples else most),
                     beyond=beyond if name in self.watched else None,
                 )
         self.seen.update(found)
         return found
 
 
-def take(states: Mapping[str, Tensor]) -> list[Part]:
+def take(states: Mapping[str, Tensor], samples: int, *, together: bool) -> list[Part]:
     """Copy the states and begin anew from the means; one pass per device.
 
-    No operation waits for the device.
+    No operation waits for the device. With `together` the copies are of all ranks.
     """
     devices: dict[torch.device, list[str]] = {}
     for name, state in states.items():
@@ -94,6 +103,8 @@ def take(states: Mapping[str, Tensor]) -> list[Part]:
         packed = torch.cat(some, dim=1)
         anew = list(_anew(packed).split(sizes, dim=1))
         torch._foreach_copy_(some, anew)  # pyright: ignore
+        if together:
+            packed = joined(packed, samples)
         parts.append(Part(names, sizes, *_to_host(packed, device)))
     return parts
 
@@ -127,8 +138,9 @@ def _anew(packed: Tensor) -> Tensor:
 
 
 def _moments(rows: Float[Any, "rows units"]) -> Moments:
-    """Return the moments; of a unit that is not finite throughout, none."""
+    """Return the moments; of a unit that was not finite throughout, none."""
     fine = np.isfinite(rows[SQUARES]) & (rows[COUNT] > 0)
+    spoilt = rows[SPOILT] if len(rows) > ROWS else np.where(fine, 0, rows[COUNT])
     count = np.where(fine, rows[COUNT], 0).astype(np.int64)
     total = np.where(fine, rows[SUM], 0.0)
     mean = total / np.maximum(count, 1)
@@ -140,5 +152,5 @@ def _moments(rows: Float[Any, "rows units"]) -> Moments:
         low=np.where(fine, rows[LOW], np.inf),
         high=np.where(fine, rows[HIGH], -np.inf),
         positive=np.where(fine, rows[POSITIVE], 0).astype(np.int64),
-        nonfinite=np.where(fine, 0, rows[COUNT]).astype(np.int64),
+        nonfinite=spoilt.astype(np.int64),
     )

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from plumbob.survey.stream.places import Place, place, unknown
-from plumbob.survey.stream.taken import ROWS, Taken, begun, take
+from plumbob.survey.stream.ranks import ROWS
+from plumbob.survey.stream.taken import Taken, begun, take
 from plumbob.survey.stream.unsaved import Unsaved
 from plumbob.survey.tally import SATURATED_ABOVE, by_unit
 from plumbob.types import Site
@@ -124,6 +125,7 @@ class Taps:
         self.taps: dict[str, Tap] = {}
         self.handles: dict[str, Any] = {}
         self.seen = set[str]()
+        self.passed_over = set[str]()
         sites = tuple(sites)
         self.unseen = unknown(model, sites)
         for site in sites:
@@ -153,9 +155,10 @@ class Taps:
             if site.activation in SATURATED_ABOVE
         })
         for site in sites:
-            if site.kind == "norm" and not site.activation and site.name in self.taps:
-                self.handles.pop(site.name).remove()
-                del self.taps[site.name]
+            idle = site.kind == "norm" and not site.activation
+            if idle and (handle := self.handles.pop(site.name, None)):
+                handle.remove()  # its state stays, for ranks to have as many units
+                self.passed_over.add(site.name)
 
     def watch_saturation(self, above: Mapping[str, float]) -> None:
         """Count at these sites from now on how often |z| is above a threshold."""
@@ -163,14 +166,17 @@ class Taps:
             self.taps[name].above = above[name]
 
     @torch.no_grad()
-    def collect(self, samples: int = sys.maxsize) -> Taken:
+    def collect(self, samples: int = 0, *, together: bool = False) -> Taken:
         """Return what came since the last time, on its way to the host; start anew.
 
-        `samples` is how many independent inputs the model has had meanwhile. Taking
-        means a copy per device and no waiting: read it a step later.
+        `samples` is how many independent inputs the model has had meanwhile, if known.
+        It takes a copy per device and no waiting: read it a step later. With `together`
+        it is of all ranks, each of which must come here: at a step that is due by its
+        number, or by what is the same on all ranks.
         """
+        states = {name: tap.state for name, tap in self.taps.items()}
         return Taken(
-            take({name: tap.state for name, tap in self.taps.items()}),
+            take(states, samples, together=together),
             samples=samples,
             watched=frozenset(n for n, tap in self.taps.items() if tap.above),
             seen=self.seen,
@@ -178,7 +184,7 @@ class Taps:
 
     def silent(self) -> dict[str, str]:
         """Return the sites that gave nothing in all that was read, and why."""
-        names = self.taps.keys() - self.seen
+        names = self.taps.keys() - self.seen - self.passed_over
         late = "torch._dynamo" in sys.modules and not self.seen
         return dict.fromkeys(sorted(names), LATE if late else UNCALLED)
 
