@@ -1,13 +1,17 @@
 """A run in one SQLite file: readable while it is written, bounded, never in the way."""
 
 import os
+import platform
 import socket
 import sqlite3
+import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from importlib import metadata
 from pathlib import Path
+from shlex import join
 from typing import Any
 
 import numpy as np
@@ -34,6 +38,7 @@ PAUSE = 1.0  # seconds between two transactions at least
 ROOM = 2**25  # bytes of marks, and as many of windows, that a file may hold
 LOGS = (128, 2048)  # kept, by the number of parameters; of more every second one is
 SLOTS = (4, 32)  # windows kept, by the number of units
+COMMAND = 2000  # letters of the command that are kept
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -100,8 +105,16 @@ class RunFile:
                 self._about(key, value)
 
     def _owner(self) -> dict[str, Any]:
-        host = socket.gethostname()
-        return {"started": time.time(), "host": host, "process": self.process}
+        """Return what a page says of how to run it again, and who writes here."""
+        program, *words = sys.orig_argv or ["python"]
+        return {
+            "command": join([Path(program).name, *words])[:COMMAND],
+            "plumbob": metadata.version("plumbob"),
+            "python": platform.python_version(),
+            "started": time.time(),
+            "host": socket.gethostname(),
+            "process": self.process,
+        }
 
     def write(self, log: Log) -> None:
         """Keep a log, and write all that wait, if the last time is long ago."""
