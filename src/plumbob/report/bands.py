@@ -49,6 +49,9 @@ def bands(rows: Sequence[Sequence[Window]], of: Of) -> Bands:
         values = np.concatenate(at[step])
         if values.size:
             found[i] = np.quantile(values, QUANTILES)
+    if len(x) > 1:  # the ends of the axis belong to the windows there
+        x[0] = min(row[0].first for row in rows if row)
+        x[-1] = max(row[-1].last for row in rows if row)
     return Bands(x=x, quantiles=found)
 
 

@@ -32,7 +32,7 @@ def model(
     """
     if not table:
         return None
-    lane = 26.0 if len(table) <= 10 else 14.0 if len(table) <= 24 else 11.0
+    lane = 32.0 if len(table) <= 10 else 14.0 if len(table) <= 24 else 11.0
     body, top = list[Markup](), 24.0
     tops = list[float]()
     for row in table:

@@ -36,6 +36,8 @@ def facts(about: Mapping[str, Any]) -> dict[str, str]:
         if name == "started" and isinstance(value, int | float):
             when = datetime.fromtimestamp(value, tz=timezone.utc)
             found[name] = f"{when:%Y-%m-%d %H:%M} UTC"
+        elif name in _NAMES:
+            found[name] = str(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[name] = figure(value)
         elif value is not None:
@@ -43,6 +45,7 @@ def facts(about: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+_NAMES = {"process", "seed"}  # numbers that count nothing
 _SHARED = {
     "figure": figure,
     "evidence": evidence,

@@ -1,18 +1,18 @@
 """Two runs side by side on the same axes: what differs in settings and in findings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shlex import join
 from typing import Any
 
 import numpy as np
 
 from plumbob.report.episodes import Episode, episodes, key
 from plumbob.report.over_time import frame, rows
-from plumbob.report.page import facts
 from plumbob.report.run_html import told, view
 from plumbob.report.run_json import tree
 from plumbob.report.run_text import spells
-from plumbob.report.run_words import state, verdict
+from plumbob.report.run_words import known, state, verdict
 from plumbob.report.site_over_time import numbers
 from plumbob.report.words import MARK, figure
 from plumbob.types import Finding, Losses, Run
@@ -40,8 +40,8 @@ class Both:
         return "in the first only" if self.one else "in the second only"
 
 
-def render(one: Run, two: Run) -> str:
-    """Return two runs as one page."""
+def render(one: Run, two: Run, places: Sequence[str] = ()) -> str:
+    """Return two runs as a page; `places` are what `plumbob view` finds them by."""
     names = _names(one, two)
     tables = rows(one), rows(two)
     axes = frame([(one, tables[0]), (two, tables[1])], WIDTH)
@@ -53,6 +53,7 @@ def render(one: Run, two: Run) -> str:
                 view(two, tables[1], axes, "b-"),
             ],
             "names": names,
+            "place": join(places or [one.name, two.name]),
             "settings": settings(one, two),
             "both": both(one, two),
             "sites": _sites(one, two),
@@ -95,7 +96,7 @@ def settings(one: Run, two: Run) -> dict[str, tuple[str, str]]:
 
 def _set(run: Run) -> dict[str, str]:
     history = run.history
-    own = {k: v for k, v in facts(run.about).items() if k not in _OWN}
+    own = {k: v for k, v in known(run).items() if k not in _OWN}
     courses = [*history.courses.values()]
     rates = [_ends(c.lr) for c in courses]
     decays = sorted({figure(float(c.decay[-1])) for c in courses if len(c.decay)})

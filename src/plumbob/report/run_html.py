@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from markupsafe import Markup
@@ -10,10 +11,10 @@ from plumbob.report.episodes import Entry, entries
 from plumbob.report.loss_over_time import losses
 from plumbob.report.model_over_time import model
 from plumbob.report.over_time import Frame, Row, frame, rows
-from plumbob.report.page import facts, page
+from plumbob.report.page import page
 from plumbob.report.run_json import tree
 from plumbob.report.run_text import spells
-from plumbob.report.run_words import state, took, verdict, worst
+from plumbob.report.run_words import known, state, took, verdict, worst
 from plumbob.report.site_over_time import lines
 from plumbob.report.words import also, explained, together
 from plumbob.types import Event, Finding, Run
@@ -42,8 +43,8 @@ class View:
     last: int
 
 
-def render(run: Run) -> str:
-    """Return the run as a page."""
+def render(run: Run, place: str = "") -> str:
+    """Return the run as a page; `place` is what `plumbob view` finds it by."""
     table = rows(run)
     seen = view(run, table, frame([(run, table)], WIDTH))
     places = [e.finding.site or "" for entry in seen.entries for e in entry.all]
@@ -52,6 +53,7 @@ def render(run: Run) -> str:
         "run.html.j2",
         {
             "view": seen,
+            "place": quote(place or run.name),
             "lines": drawn,
             "left": len(run.sites) - len(drawn),
             "data": tree(run),
@@ -70,7 +72,7 @@ def told(template: str, given: Mapping[str, Any]) -> str:
 def view(run: Run, table: Sequence[Row], axes: Frame, name: str = "") -> View:
     """Return what a template needs of a run drawn on axes; `name` marks its links."""
     found = entries(run)
-    about = facts(run.about)
+    about = known(run)
     return View(
         name=run.name,
         verdict=verdict(run),
@@ -85,7 +87,7 @@ def view(run: Run, table: Sequence[Row], axes: Frame, name: str = "") -> View:
         model=model(table, found, axes, name),
         not_judged=[*together(run.not_judged)],
         crashed=dict(run.crashed),
-        events=run.events,
+        events=tuple(e for e in run.events if e.kind != "end"),
         last=max(run.history.taken - 1, 0),
     )
 

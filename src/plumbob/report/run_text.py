@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from plumbob.report.episodes import Entry, entries
-from plumbob.report.page import facts
-from plumbob.report.run_words import state, took, verdict
+from plumbob.report.run_words import known, state, took, verdict
 from plumbob.report.words import also, evidence, explained, places, safety, together
 from plumbob.types import Run
 
@@ -17,7 +16,7 @@ def render(run: Run, width: int = 80) -> str:
 
 def _lines(run: Run, width: int) -> Iterator[str]:
     yield from wrap(f"{run.name}: {state(run)}; {took(run)}", width)
-    told = " · ".join(f"{name} {value}" for name, value in facts(run.about).items())
+    told = " · ".join(f"{name} {value}" for name, value in known(run).items())
     yield from wrap(told, width)
     for name, one in run.history.losses.items():
         if len(one.values):
@@ -31,9 +30,9 @@ def _lines(run: Run, width: int) -> Iterator[str]:
             yield from _block(f"{names}: {reason}", width)
     for code, error in run.crashed.items():
         yield from _block(f"{code} crashed: {error}", width)
-    if run.events:
+    if events := [e for e in run.events if e.kind != "end"]:
         yield "\nwhat else happened:"
-        for event in run.events:
+        for event in events:
             yield from _block(f"step {event.step}: {event.kind}: {event.text}", width)
     yield f"\n{verdict(run)}"
 

@@ -1,6 +1,7 @@
 """What all formats say alike of a run: how it stands, what was found, its facts."""
 
 from plumbob.report.episodes import counts, episodes
+from plumbob.report.page import facts
 from plumbob.report.words import figure
 from plumbob.types import Run, Severity
 
@@ -42,6 +43,12 @@ def worst(run: Run) -> str:
     """Return the word of the worst that holds; "ok" where nothing does."""
     held = counts(episodes(run))
     return next((s.name.lower() for s, n in held.items() if n), "ok")
+
+
+def known(run: Run) -> dict[str, str]:
+    """Return what is known of a run, in words."""
+    # "steps" are those before the first log
+    return facts({k: v for k, v in run.about.items() if k != "steps"})
 
 
 def took(run: Run) -> str:

@@ -34,15 +34,19 @@ def view(runs: Sequence[Path], form: str = "html", width: int = 80) -> str:
         )
     if len(runs) not in {1, 2}:
         raise InputError(f"expected one run or two to compare, got {len(runs)}")
-    read = [read_run(Path(run)) for run in runs]
-    if len(read) == 2:
-        one, two = read
-        teller = {
-            "html": pair_html.render,
-            "json": run_json.pair,
-            "text": pair_html.text,
+    one, *others = [read_run(Path(run)) for run in runs]
+    places = [str(run) for run in runs]
+    if not others:
+        told = {
+            "html": lambda: run_html.render(one, places[0]),
+            "json": lambda: run_json.render(one),
+            "text": lambda: run_text.render(one, width),
         }
-        return teller[form](one, two)
-    if form == "text":
-        return run_text.render(read[0], width)
-    return {"html": run_html.render, "json": run_json.render}[form](read[0])
+    else:
+        (two,) = others
+        told = {
+            "html": lambda: pair_html.render(one, two, places),
+            "json": lambda: run_json.pair(one, two),
+            "text": lambda: pair_html.text(one, two),
+        }
+    return told[form]()
