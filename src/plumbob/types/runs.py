@@ -36,10 +36,10 @@ class Run:
     """What `read_run` returns of one run file.
 
     `about` holds what `survey.about` does, besides "started" (seconds since 1970),
-    "every", "host" and "process". `findings` are those that held when it was judged
-    last, root causes first, `judged` the steps at which it was. `over` says that it was
-    ended by its owner, `died` that it was not and that its process is gone (None: that
-    cannot be known from here).
+    "every", "command", "host", "process" and the versions "plumbob" and "python".
+    `findings` are those that held when it was judged last, root causes first, `judged`
+    the steps at which it was. `over` says that it was ended by its owner, `died` that
+    it was not and that its process is gone (None: that cannot be known from here).
     """
 
     name: str
