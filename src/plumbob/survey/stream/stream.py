@@ -1,6 +1,5 @@
 """A training loop listened to: one log per measured step."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -78,6 +77,7 @@ class Stream:
         self.taken = 0
         self.counts = dict.fromkeys(map(id, self.optimizers), 0)
         self.owed = set[int]()
+        self.unheld: tuple[str, ...] = ()
         self.why = ""
         self.at = 0
         self.samples = self.inputs = 0
@@ -255,7 +255,7 @@ class Stream:
     def _finish(self) -> None:
         if self.marks.together and self._left():
             return
-        self._safely(self._collect)
+        self._safely(self._collect, self.marks.together)
         self._begin()
 
     # What goes out
@@ -275,18 +275,21 @@ class Stream:
                 found = self.agreement.apart(part.unknown() if sums is None else sums)
                 self.apart.append((part.names, found))
 
-    def _collect(self) -> None:
+    def _collect(self, together: bool = False) -> None:
+        # first, before anything can go wrong: with `together` other ranks wait for it
+        units = self.taps.collect(self.inputs or sys.maxsize, together=together)
+        self.unheld = self._unheld()
         left = [one.uncleared for one in self.leftovers.values()]
         apart, self.apart = self.apart, []
         self.on_the_way.append(
             waiting(
                 self.at,
-                self._known(self.why) | {"unheld": self._unheld()},
+                self._known(self.why),
                 found=self.marks.collect(),
                 biases=self._biases(),
                 apart=apart,
                 uncleared=[n for n in left if n is not None],
-                units=self.taps.collect(self.inputs or sys.maxsize),
+                units=units,
             )
         )
 
@@ -299,6 +302,7 @@ class Stream:
             "looked": sum(one.looked for one in self.leftovers.values()),
             "skipped": self.scaling.skipped,
             "scale": self.scaling.scale,
+            "unheld": self.unheld,
         }
 
     def _unheld(self) -> tuple[str, ...]:
