@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 ROW = 64  # elements that lie together: a few cache lines
@@ -60,7 +60,7 @@ class Samples:
         return t.as_strided(*self.runs[number], t.storage_offset())
 
     def sums(
-        self, rows: Sequence[Float[Tensor, " rows"]]
+        self, rows: Sequence[Num[Tensor, " rows"]]
     ) -> Float[Tensor, "kinds tensors"]:
         """Add up rows by tensor."""
         stacked = torch.stack([*rows]).to(self.factors.dtype)
