@@ -1,5 +1,6 @@
 """A training loop listened to: one log per measured step."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
