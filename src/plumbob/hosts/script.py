@@ -88,15 +88,15 @@ class Listener:
         if before := self.watches.pop(key, None):  # the next fold, or the next trial
             self._close(before)
         watch = self.watches[key] = self.begin(named, optimizers)
-        rivals = len(optimizers) > 1
-        for number, optimizer in enumerate(optimizers):
-            name = _trained(optimizer, named, number) if rivals else "loss"
+        watch.ledger.told(None)  # what backward is called on stands for what is heard
+        for optimizer in optimizers:
+            name = watch.ledger.name(optimizer)
             optimizer.register_step_post_hook(self._after(watch, name))
 
     def _after(self, watch: Watch, name: str) -> Callable[..., None]:
         def note() -> None:
             if self.pending is not None:
-                watch.stream.loss(self.pending, name)
+                watch.note(self.pending, name)
                 self.pending = None
 
         return lambda *_: self._guarded(note)
@@ -268,10 +268,3 @@ def _bound() -> Iterator[tuple[str, Any]]:
             yield from dict(getattr(local.pop("self", None), "__dict__", {})).items()
             yield from local.items()
         frame = frame.f_back
-
-
-def _trained(optimizer: Any, named: Mapping[str, nn.Module], number: int) -> str:
-    """Return the name of the models that an optimiser trains."""
-    held = {id(p) for g in optimizer.param_groups for p in g["params"]}
-    own = [n for n, m in named.items() if any(id(p) in held for p in m.parameters())]
-    return " and ".join(own) if len(own) < len(named) else f"optimizer {number + 1}"

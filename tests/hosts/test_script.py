@@ -1,0 +1,192 @@
+"""Five scripts that know nothing of plumbob are watched, and do what they do alone."""
+
+import importlib.util
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import plumbob
+from plumbob.hosts.script import listening
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def begin(models, optimizers):
+    model = next(iter(models.values())) if len(models) == 1 else models
+    return plumbob.watch(model, optimizers, every=5)
+
+
+def played(name, capsys, monkeypatch, *args):
+    """Run a script alone, then watched; return the watches and both last lines."""
+    path = SCRIPTS / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), *args])
+    said = []
+    with warnings.catch_warnings():  # the script's and its framework's own
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(path), run_name="__main__")
+        said.append(capsys.readouterr().out.splitlines()[-1])
+        with listening(begin) as listener:
+            runpy.run_path(str(path), run_name="__main__")
+        said.append(capsys.readouterr().out.splitlines()[-1])
+    assert listener.broken is None
+    return listener.closed, said
+
+
+def needs(package):
+    found = importlib.util.find_spec(package)
+    return pytest.mark.skipif(found is None, reason=f"{package} is not installed")
+
+
+def sites(watch):
+    return {site.name for site in watch.report.survey.sites}
+
+
+def test_a_plain_loop(capsys, monkeypatch):
+    (watch,), (alone, watched) = played("plain", capsys, monkeypatch, "--epochs", "3")
+    assert alone == watched
+    history = watch.report.survey.history
+    assert sites(watch) == {"conv", "head"}
+    assert history.taken == len(history.loss.values) == 36
+    assert f"loss {history.loss.values[-1]:.6f}" in watched
+    assert len(history.held.values) == 3
+    assert f"held {history.held.values[-1]:.6f}" in watched
+
+
+def test_two_rivals(capsys, monkeypatch):
+    (watch,), (alone, watched) = played("gan", capsys, monkeypatch)
+    assert alone == watched
+    history = watch.report.survey.history
+    assert sites(watch) == {"generator.0", "generator.2", "critic.0", "critic.2"}
+    assert set(history.losses) == {"generator", "critic"}
+    assert history.loss is None  # nothing is judged that takes one goal for granted
+    assert f"generator {history.losses['generator'].values[-1]:.6f}" == watched
+    first = history.losses["critic"].values[0]
+    assert first == pytest.approx(2 * np.log(2), abs=0.4)  # of two backward passes
+
+
+@needs("lightning")
+def test_a_lightning_fit(capsys, monkeypatch):
+    (watch,), (alone, watched) = played("lightning_fit", capsys, monkeypatch)
+    assert alone == watched
+    history = watch.report.survey.history
+    assert sites(watch) == {"net.0", "net.2"}
+    assert history.taken == len(history.loss.values) == 32
+    assert len(history.held.values) >= 4
+    assert history.held.values[-1] < history.held.values[0]
+
+
+@needs("accelerate")
+def test_a_hugging_face_trainer(capsys, monkeypatch):
+    (watch,), (alone, watched) = played("hf_trainer", capsys, monkeypatch)
+    assert alone == watched
+    history = watch.report.survey.history
+    assert {"classifier", "bert.pooler.dense"} <= sites(watch)
+    assert history.taken == len(history.loss.values) == 32
+    assert len(history.held.values) == 2
+
+
+def test_each_fold_of_a_validation_is_a_run_of_its_own():
+    def fold(seed):
+        torch.manual_seed(seed)
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(7):
+            optimizer.zero_grad()
+            model(torch.randn(8, 3)).square().mean().backward()
+            optimizer.step()
+
+    with listening(begin) as listener:
+        for seed in range(3):
+            fold(seed)
+            assert len(listener.watches) == 1
+    assert [w.report.survey.history.taken for w in listener.closed] == [7, 7, 7]
+
+
+def test_torch_is_left_as_it_was():
+    before = (
+        torch.optim.Optimizer.__init__,
+        torch.autograd.backward,
+        torch.amp.GradScaler.scale,
+        nn.functional.cross_entropy,
+    )
+    model = nn.Linear(3, 1)
+
+    def fail():
+        with listening(begin):
+            torch.optim.SGD(model.parameters())
+            model(torch.zeros(1, 3))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    after = (
+        torch.optim.Optimizer.__init__,
+        torch.autograd.backward,
+        torch.amp.GradScaler.scale,
+        nn.functional.cross_entropy,
+    )
+    assert after == before
+    assert not model._forward_hooks
+    assert not nn.modules.module._global_forward_pre_hooks
+
+
+def test_a_scaled_loss_counts_as_it_was_before():
+    with listening(begin) as listener:
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        loss = model(torch.ones(4, 3)).square().mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    (watch,) = listener.closed
+    assert watch.report.survey.history.loss.values == pytest.approx([float(loss)])
+
+
+def test_an_error_of_ours_costs_the_script_nothing():
+    def fails(models, optimizers):
+        raise RuntimeError("out of cheese")
+
+    with listening(fails) as listener:
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        before = model.weight.clone()
+        model(torch.ones(4, 3)).square().mean().backward()
+        optimizer.step()
+    assert listener.broken == "RuntimeError: out of cheese"
+    assert not torch.equal(model.weight, before)
+
+
+@pytest.fixture
+def command(tmp_path):
+    def play(text, *args):
+        (tmp_path / "train.py").write_text(text)
+        return subprocess.run(
+            [sys.executable, "-m", "plumbob", "run", "train.py", *args],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return play
+
+
+def test_the_command_passes_arguments_and_exit_status_on(command, tmp_path):
+    done = command((SCRIPTS / "plain.py").read_text(), "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1" in done.stdout
+    assert "0 errors" in done.stdout or "no" in done.stdout.lower()
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert command("import sys; sys.exit(7)").returncode == 7
+    done = command("def train():\n    raise KeyError('spam')\ntrain()")
+    assert done.returncode == 1
+    assert "KeyError: 'spam'" in done.stderr
+    assert "runpy" not in done.stderr
