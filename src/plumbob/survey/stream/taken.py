@@ -1,6 +1,6 @@
 """What taps held at a step, on its way from the device to float64 moments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,12 +53,12 @@ class Taken:
         *,
         samples: int,
         watched: frozenset[str],
-        seen: set[str],
+        on_read: Callable[[Iterable[str]], None],
     ) -> None:
         self.parts = parts
         self.samples = samples
         self.watched = watched  # sites with a threshold
-        self.seen = seen  # where `read` notes the sites that gave anything
+        self.on_read = on_read  # told of the sites that gave anything
 
     @property
     def ready(self) -> bool:
@@ -84,7 +84,7 @@ class Taken:
                     samples=int(min(samples, most) if samples else most),
                     beyond=beyond if name in self.watched else None,
                 )
-        self.seen.update(found)
+        self.on_read(found)
         return found
 
 

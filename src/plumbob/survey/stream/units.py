@@ -126,6 +126,7 @@ class Taps:
         self.handles: dict[str, Any] = {}
         self.seen = set[str]()
         self.passed_over = set[str]()
+        self.reads = 0
         sites = tuple(sites)
         self.unseen = unknown(model, sites)
         for site in sites:
@@ -179,11 +180,17 @@ class Taps:
             take(states, samples, together=together),
             samples=samples,
             watched=frozenset(n for n, tap in self.taps.items() if tap.above),
-            seen=self.seen,
+            on_read=self._read,
         )
+
+    def _read(self, names: Iterable[str]) -> None:
+        self.reads += 1
+        self.seen.update(names)
 
     def silent(self) -> dict[str, str]:
         """Return the sites that gave nothing in all that was read, and why."""
+        if not self.reads:
+            return {}
         names = self.taps.keys() - self.seen - self.passed_over
         late = "torch._dynamo" in sys.modules and not self.seen
         return dict.fromkeys(sorted(names), LATE if late else UNCALLED)
