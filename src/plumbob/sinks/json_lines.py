@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from plumbob.types import Finding, Log, Severity, Survey
 from plumbob.watching.series import places, series
@@ -23,10 +23,10 @@ class JsonLines:
         target: a path, which is written anew, or a text stream, which stays open.
     """
 
-    def __init__(self, target: str | Path | TextIO) -> None:
+    def __init__(self, target: Any) -> None:
         self.own = isinstance(target, str | Path)
-        self.file: TextIO = (
-            Path(target).open("w", encoding="utf-8")  # noqa: SIM115
+        self.file: Any = (
+            Path(target).open("w", encoding="utf-8")  # ruff: ignore[open-file-with-context-handler]
             if isinstance(target, str | Path)
             else target
         )

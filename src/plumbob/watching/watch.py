@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from plumbob.errors import FindingError, one_line
@@ -317,7 +318,10 @@ class Watch:
             optimizer=self.optimizer,
             weights=self.weights,
             broken=self.origins.found,
-            unseen=self.unseen | self.origins.unseen | self.stream.taps.unseen,
+            unseen=self.unseen
+            | self.origins.unseen
+            | self.stream.taps.unseen
+            | self.stream.taps.silent(),
             every=self.every,
         )
 
@@ -328,7 +332,8 @@ class Watch:
             assert self.start is not None
             self.weights = weighed(self.model, self.start.structure.sites)
             self.judged = self._survey()
-            self.verdict = judge(self.judged, self.rules, self.settings)
+            with np.errstate(all="ignore"):  # nothing but NaN is no reason to warn
+                self.verdict = judge(self.judged, self.rules, self.settings)
             changes = self.timeline.add(step, self.verdict.findings)
             self.outlets.judged(step, self.verdict)
         except Exception as error:
