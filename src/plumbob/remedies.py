@@ -226,6 +226,27 @@ def drop_bias(
     )
 
 
+def slower(survey: Survey, advice: str, share: float) -> Remedy:
+    """Return the remedy that sets a share of each learning rate there is."""
+    known = {site.weight for site in survey.sites} | set(survey.tensors)
+    known |= set(survey.history.courses if survey.history else ())
+    groups = survey.optimizer.groups if survey.optimizer else ()
+    rates = {
+        name: group.lr * share
+        for group in groups
+        if group.lr > 0
+        and (name := next((p for p in group.parameters if p in known), None))
+    }
+    if not rates:
+        return Remedy(advice=advice)
+    return Remedy(
+        advice=advice,
+        safety=Safety.CHANGES_TRAINING,
+        act="set-learning-rate",
+        arguments={"parameters": tuple(rates), "rates": tuple(rates.values())},
+    )
+
+
 def numbers(units: Bool[Any, " out"]) -> tuple[int, ...]:
     """Return the numbers of the units that are meant."""
     return tuple(int(unit) for unit in np.flatnonzero(units))

@@ -1,5 +1,6 @@
 """The shelf of rules: one file each, sorted by code."""
 
+from plumbob.rules.ascending import ascending
 from plumbob.rules.bad_targets import bad_targets
 from plumbob.rules.bias_before_batch_norm import bias_before_batch_norm
 from plumbob.rules.bias_before_instance_norm import bias_before_instance_norm
@@ -34,9 +35,11 @@ from plumbob.rules.implicit_bias import implicit_bias
 from plumbob.rules.init_gain import init_gain
 from plumbob.rules.input_scale import input_scale
 from plumbob.rules.key_bias import key_bias
+from plumbob.rules.labels_unrelated import labels_unrelated
 from plumbob.rules.linear_relu import linear_relu
 from plumbob.rules.logits_into_probability_loss import logits_into_probability_loss
 from plumbob.rules.loss_for_task import loss_for_task
+from plumbob.rules.loss_non_finite import loss_non_finite
 from plumbob.rules.low_precision_bias import low_precision_bias
 from plumbob.rules.misplaced_l2 import misplaced_l2
 from plumbob.rules.missing_nonlinearity import missing_nonlinearity
@@ -44,9 +47,13 @@ from plumbob.rules.mode_slip import mode_slip
 from plumbob.rules.non_finite_activation import non_finite_activation
 from plumbob.rules.non_finite_gradient import non_finite_gradient
 from plumbob.rules.non_finite_weight import non_finite_weight
+from plumbob.rules.not_learning import not_learning
+from plumbob.rules.oscillating_or_diverging import oscillating_or_diverging
 from plumbob.rules.output_bias_prior import output_bias_prior
 from plumbob.rules.output_range import output_range
+from plumbob.rules.overfitting_gap import overfitting_gap
 from plumbob.rules.parameter_never_moves import parameter_never_moves
+from plumbob.rules.plateau import plateau
 from plumbob.rules.prior_counted_twice import prior_counted_twice
 from plumbob.rules.proved_dead_unit import proved_dead_unit
 from plumbob.rules.replicas_out_of_sync import replicas_out_of_sync
@@ -64,6 +71,7 @@ from plumbob.rules.stuck_parameter import stuck_parameter
 from plumbob.rules.sum_reduced_loss import sum_reduced_loss
 from plumbob.rules.symmetric_units import symmetric_units
 from plumbob.rules.uncentred_input import uncentred_input
+from plumbob.rules.unfinished import unfinished
 from plumbob.rules.unfolded_batch_norm import unfolded_batch_norm
 from plumbob.rules.unsafe_clipping import unsafe_clipping
 from plumbob.rules.unused_unit import unused_unit
@@ -131,15 +139,23 @@ RULES = (
     loss_for_task,
     doubled_activation,
     silent_broadcast,
+    loss_non_finite,
+    not_learning,
+    oscillating_or_diverging,
     update_ratio,
     gradients_not_cleared,
     bias_runaway,
     shrinking_weights,
     dying,
     drift_of_null,
+    overfitting_gap,
+    plateau,
     clipped_every_step,
     mode_slip,
     replicas_out_of_sync,
     parameter_never_moves,
     step_too_short,
+    ascending,
+    unfinished,
+    labels_unrelated,
 )

@@ -1,0 +1,142 @@
+"""PB703: the steps throw the loss up, or about."""
+
+from collections.abc import Iterator
+from math import inf
+
+import numpy as np
+
+from plumbob.remedies import slower
+from plumbob.rule import rule
+from plumbob.trends import FIRST, middle, reach, standing
+from plumbob.types import Finding, Needs, Severity, Survey
+
+SHARE = 0.1  # of the learning rate, where nothing tells how much too long steps are
+
+
+@rule(
+    "PB703",
+    "oscillating-or-diverging",
+    Needs.HISTORY | Needs.LOSSES,
+    Severity.ERROR,
+    since="0.1",
+    explains=("PB701", "PB702", "PB704", "PB706", "PB708", "PB711", "PB718"),
+)
+def oscillating_or_diverging(
+    survey: Survey,
+    *,
+    risen_above: float = 1.5,
+    far_above: float = 10.0,
+    reach_above: float = 2.0,
+    learnt_below: float = 0.05,
+    few: int = 10,
+    patience: int = 100,
+) -> Iterator[Finding]:
+    """The loss rises, or does not fall, because the steps are too long.
+
+    Why:
+        A batch's loss alone says little: it differs from batch to batch. What a step
+        promises tells noise from overshooting: on its own batch the loss falls by
+        -g.dw to first order, and cannot fall below its floor. A parabola that stays
+        above the floor has its bottom before twice the step of Polyak, which promises
+        just the loss minus its floor; before four times it the loss is higher than
+        it was. So steps that promise more than twice of what there is overshoot on
+        their own batch, whatever the others are. Nets often do so at first and settle
+        (the catapult), so this is asked only of a run that has learnt nothing.
+
+    Evidence:
+        level: the loss, the median of means over the last quarter of `steps` steps.
+        start: the median of the first losses; high: the largest. best: the lowest
+        level of an eighth of the run. constant: that of the best constant output.
+        reach: the length of the steps in those of Polyak: of the first ones the mean,
+        as one throw is enough; of the later ones the median.
+
+    Args:
+        risen_above: how many times its start, and the constant's loss, the level must
+            be for a loss that has risen.
+        far_above: how many times, for an error: it has left all that is known.
+        reach_above: 2, where a parabola has its bottom.
+        learnt_below: the share of what there is to learn that counts as nothing.
+        few: losses before any run is judged.
+        patience: steps before one that goes on is.
+
+    Remedy:
+        `plumbob.apply` divides the learning rate by `reach`, or by ten where it does
+        not tell. Or warm up; or clip the gradient's norm; or take larger batches, whose
+        gradients vary less; or scale inputs and targets.
+
+    Allow when:
+        The loss changes its meaning on the way (a weight in it that grows).
+
+    Example:
+        >>> from nets_history_loss import oscillating_or_diverging
+        >>> from watched import codes
+        >>> codes(oscillating_or_diverging(leans=True)) & {"PB703"}
+        {'PB703'}
+        >>> codes(oscillating_or_diverging(leans=False)) & {"PB703"}
+        set()
+
+    References:
+        Polyak (1987), Introduction to optimization, section 5.3.
+        Lewkowycz et al. (2020), The large learning rate phase of deep learning: the
+        catapult mechanism.
+        Loizou et al. (2021), Stochastic Polyak step-size for SGD.
+    """
+    history = survey.history
+    assert history is not None
+    now = standing(history)
+    if now is None or now.known < few:
+        return
+    if not history.over and history.taken < patience:
+        return
+    usual = max(now.start, -inf if now.constant is None else now.constant)
+    known = now.constant is not None
+    steps = reach(history)
+    first, later = steps[:FIRST], steps[FIRST:]
+    thrown = float(np.nanmean(first)) if np.isfinite(first).any() else 0.0
+    late = middle(later[len(later) // 2 :]) or 0.0
+    diverged = usual > 0 and now.level - now.error > risen_above * usual
+    nothing = now.most is not None and now.most < learnt_below and not now.improves
+    long = max(thrown, late) > reach_above
+    if not diverged and not (nothing and long):
+        return
+    evidence: dict[str, int | float] = {
+        "steps": now.steps,
+        "start": now.start,
+        "level": now.level,
+        "high": now.high,
+        "best": now.best,
+    }
+    if now.constant is not None:
+        evidence["constant"] = now.constant
+    if long:
+        evidence["reach"] = late if late > reach_above else thrown
+    far = diverged and known and now.level > far_above * usual
+    yield Finding(
+        message="the loss has risen from {start} to {level} in {steps} steps"
+        if diverged
+        else "the loss rests at {level} after {steps} steps, at one time {high}: the "
+        "best constant output has {constant}",
+        cause=_cause(long, late > reach_above),
+        evidence=evidence,
+        severity=Severity.ERROR
+        if far
+        else Severity.WARNING
+        if known or now.level > far_above * usual
+        else Severity.INFO,
+        remedy=slower(
+            survey,
+            "Lower the learning rate; or warm it up from near 0; or clip the "
+            "gradient's norm; or take larger batches; or scale inputs and targets.",
+            min(SHARE, 1 / evidence["reach"] if long else SHARE),
+        ),
+    )
+
+
+def _cause(long: bool, late: bool) -> str:
+    if not long:
+        return "steps as they are taken do not lower it, on average"
+    when = "the later steps promise" if late else "the first steps promised"
+    return (
+        f"{when} {{reach}} times what the loss could fall by at the most: they "
+        "overshoot on their own batch"
+    )

@@ -1,0 +1,95 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hand_losses import run, told, wavy
+from nets_history_loss import loss_non_finite as zoo
+from plumbob.rule import findings
+from plumbob.rules.loss_non_finite import loss_non_finite
+from plumbob.types import Break, Losses
+from watched import codes
+
+
+@pytest.mark.parametrize("leans", [True, False])
+def test_the_zoo(leans):
+    watch = zoo(leans=leans)
+    assert ("PB701" in codes(watch)) is leans
+
+
+def broken(value=np.nan, *, at=10, until=None, **marks):
+    values = wavy(np.full(30, 0.5))
+    values[at:until] = value
+    return run(values, **marks)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_told_with_its_step(value):
+    (found,) = findings(loss_non_finite, broken(value))
+    assert (found.evidence["step"], found.evidence["losses"]) == (10, 20)
+    assert found.severity.name == "ERROR"
+    assert told(loss_non_finite, run(wavy(np.full(30, 0.5)))) == []
+
+
+def test_a_loss_that_is_finite_again_is_a_warning():
+    (found,) = findings(loss_non_finite, broken(until=11))
+    assert found.severity.name == "WARNING"
+    assert "finite again" in found.message
+
+
+def test_what_broke_first_is_named():
+    gradient = np.full(30, 1.0)
+    gradient[5:] = np.inf
+    (found,) = findings(loss_non_finite, broken(gradient=gradient, size=1.0))
+    assert (found.evidence["step"], found.evidence["gradients"]) == (5, 1)
+    assert "going backward" in found.cause
+    (found,) = findings(loss_non_finite, broken(gradient=gradient, size=gradient))
+    assert found.evidence["weights"] == 1
+    assert found.severity.name == "ERROR"
+    (found,) = findings(loss_non_finite, broken(gradient=1.0, size=1.0))
+    assert "no weight was broken before" in found.cause
+
+
+def test_a_gradient_that_overflows_under_loss_scaling_is_part_of_the_search():
+    gradient = np.full(30, 1.0)
+    gradient[2] = np.inf
+    survey = run(wavy(np.full(30, 0.5)), gradient=gradient, size=1.0)
+    assert told(loss_non_finite, survey) == ["warning"]
+    scaled = replace(survey.history, scales=np.full(30, 2.0**16))
+    assert told(loss_non_finite, replace(survey, history=scaled)) == []
+
+
+@pytest.mark.parametrize(("last", "steps"), [(5.1, True), (4.9, False)])
+def test_a_loss_that_rose_before_was_thrown(last, steps):
+    survey = run([0.5, 0.6, 0.8, last, np.nan, np.nan])
+    (found,) = findings(loss_non_finite, survey)
+    assert ("throw" in found.cause) is steps
+    assert found.evidence["before"] == last
+
+
+def test_the_operation_that_broke_is_the_cause_where_it_is_known():
+    place = Break(
+        operation="log",
+        cause="log-of-zero",
+        place="head",
+        parameter=None,
+        dtype="float32",
+        low=0.0,
+        high=0.5,
+        limit=3e38,
+        values=3,
+        nans=0,
+        of=9,
+        reaches="loss",
+    )
+    (found,) = findings(loss_non_finite, replace(broken(), first_break=place))
+    assert "log in head is the first to give such a value (log of zero)" in found.cause
+    assert found.evidence["high"] == pytest.approx(0.5)
+
+
+def test_one_of_several_series_is_enough():
+    survey = broken()
+    sound = Losses(steps=np.arange(30), values=np.ones(30))
+    both = {"one": sound, "two": survey.history.loss}
+    history = replace(survey.history, losses=both)
+    assert told(loss_non_finite, replace(survey, history=history)) == ["error"]

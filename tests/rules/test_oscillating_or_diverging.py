@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hand_losses import run, told, wavy
+from nets_history_loss import oscillating_or_diverging as zoo
+from plumbob.rule import findings
+from plumbob.rules.oscillating_or_diverging import oscillating_or_diverging as rule
+from plumbob.types import Group, Optimizer
+from watched import codes
+
+
+@pytest.mark.parametrize("leans", [True, False])
+def test_the_zoo(leans):
+    assert ("PB703" in codes(zoo(leans=leans))) is leans
+
+
+def risen(to, count=100):
+    return np.concatenate([np.full(10, 1.0), np.full(count - 10, float(to))])
+
+
+@pytest.mark.parametrize(
+    ("to", "found"),
+    [(1.45, []), (1.55, ["warning"]), (9, ["warning"]), (11, ["error"])],
+)
+def test_how_far_it_has_risen(to, found):
+    assert told(rule, run(wavy(risen(to), 0.001))) == found
+
+
+@pytest.mark.parametrize(("to", "found"), [(9, ["info"]), (11, ["warning"])])
+def test_without_a_constant_it_takes_more(to, found):
+    assert told(rule, run(risen(to), constant=None, floor=None)) == found
+
+
+def test_a_loss_below_a_constants_has_not_diverged():
+    low = np.concatenate([np.full(10, 0.1), np.full(90, 0.3)])
+    assert told(rule, run(low)) == []
+
+
+def test_a_spike_that_passes_is_none():
+    values = wavy(np.full(100, 0.5))
+    values[40:50] = 1e4
+    assert told(rule, run(values)) == []
+
+
+@pytest.mark.parametrize(("slope", "found"), [(-1.9, []), (-2.1, ["warning"])])
+def test_steps_beyond_twice_polyaks_of_a_run_that_learns_nothing(slope, found):
+    nothing = np.full(100, 1.0)
+    assert told(rule, run(nothing, slope=slope)) == found
+    assert told(rule, run(np.full(100, 0.9), slope=slope)) == []
+    first = np.where(np.arange(100) < 5, slope, -0.1)
+    assert told(rule, run(nothing, slope=first)) == found
+
+
+@pytest.mark.parametrize(("steps", "found"), [(99, []), (100, ["warning"])])
+def test_a_run_that_goes_on_gets_time(steps, found):
+    assert told(rule, run(risen(5, steps), over=False)) == found
+
+
+def test_the_learning_rate_is_divided_by_the_length_of_the_steps():
+    survey = run(np.full(100, 1.0), slope=-20.0)
+    group = Group(parameters=("out.weight",), lr=4.0)
+    survey = replace(survey, optimizer=Optimizer(name="SGD", steps=1, groups=(group,)))
+    (found,) = findings(rule, survey)
+    assert found.remedy.act == "set-learning-rate"
+    assert found.remedy.arguments["rates"] == pytest.approx((0.2,))
