@@ -82,7 +82,8 @@ def survey(
         why |= weights.unseen
     if output is None:
         why.setdefault("targets", ONCE)
-    gradients = _gradients(history)
+    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    gradients = _gradients(history, frozen)
     known = {
         Needs.HISTORY: True,
         Needs.STAGE: stage is Stage.TRAINED,
@@ -173,17 +174,18 @@ def _by_weight(sites: Sequence[Site]) -> dict[str, Site]:
     return found
 
 
-def _gradients(history: History) -> dict[str, Gradient]:
+def _gradients(history: History, frozen: set[str]) -> dict[str, Gradient]:
     """Return each parameter's last norm; of one that never had any, that it had none.
 
-    Only of those in an optimiser, as the others' are not looked at.
+    Only of those in an optimiser, as the others' are not looked at, and of those that
+    want one.
     """
     found: dict[str, Gradient] = {}
     for name, course in history.courses.items():
         had = course.gradient[~np.isnan(course.gradient)]
         if len(had):
             found[name] = Gradient(reached=True, norm=float(had[-1]))
-        elif _watched(course) >= FEWEST:
+        elif _watched(course) >= FEWEST and name not in frozen:
             found[name] = Gradient(reached=False)
     return found
 
