@@ -9,18 +9,18 @@ import plumbob
 from healthy import digits
 from nets_history_units import deep
 
-X, Y = digits()
+inputs, labels = digits()
 
 
 def batches(steps, each=False):
     draw = torch.Generator().manual_seed(0)
-    rows = [(Y == label).nonzero()[:, 0] for label in range(10)]
+    rows = [(labels == label).nonzero()[:, 0] for label in range(10)]
     for _ in range(steps):
         if each:
             picks = [torch.randint(len(r), (1,), generator=draw) for r in rows]
             yield torch.cat([r[i] for r, i in zip(rows, picks, strict=True)])
         else:
-            yield torch.randint(len(X), (10,), generator=draw)
+            yield torch.randint(len(inputs), (10,), generator=draw)
 
 
 def replay(activation=nn.Sigmoid, *, biases="all", each=False, steps=320):
@@ -37,10 +37,10 @@ def replay(activation=nn.Sigmoid, *, biases="all", each=False, steps=320):
     ) as watch:  # fmt: skip
         for rows in batches(steps, each):
             optimizer.zero_grad()
-            watch.loss(model(X[rows]), Y[rows]).backward()
+            watch.loss(model(inputs[rows]), labels[rows]).backward()
             optimizer.step()
     with torch.no_grad():
-        return float(model[:-1](X).mean()), told
+        return float(model[:-1](inputs).mean()), told
 
 
 @pytest.fixture(scope="module")
