@@ -325,6 +325,18 @@ def test_an_error_of_our_own_does_not_reach_the_loop(monkeypatch):
     assert len(said) == 1
 
 
+def test_a_stream_that_breaks_is_told_of_once(monkeypatch):
+    model, loss = net(), nn.CrossEntropyLoss()
+    optimizer, sink = sgd(model), Kept()
+    watch = watched(model, optimizer, loss=loss, sinks=[sink])
+    monkeypatch.setattr(watch.stream.marks, "compare", lambda _: 1 / 0)
+    with pytest.warns(UserWarning, match="division by zero") as said, watch:
+        assert len(train(model, optimizer, loss)) == 12
+    assert len(said) == 1
+    assert ("event", "lost", "ZeroDivisionError: division by zero") in sink.calls
+    assert "division by zero" in watch.report.not_judged["watching"]
+
+
 def test_a_model_without_parameters():
     model = nn.Sequential(nn.Flatten(), nn.ReLU())
     with watched(model, None, graph=True) as watch:

@@ -50,7 +50,7 @@ class Origins:
 
 def broken(value: Tensor) -> bool:
     """Say whether a loss is not finite; waits for its device."""
-    return not bool(value.detach().isfinite())
+    return not isfinite(float(value.detach()))
 
 
 def spoilt(log: Log) -> bool:

@@ -22,7 +22,6 @@ from plumbob.survey.optimizer import each
 from plumbob.survey.stream.several import Several, as_one, bare, roots
 from plumbob.survey.stream.stream import Stream
 from plumbob.survey.stream.unsaved import Hook
-from plumbob.survey.structures import ours
 from plumbob.types import Change, Finding, Log, Rule, Severity, Survey
 from plumbob.watching.beginning import Beginning, begin
 from plumbob.watching.criterion import Criterion
@@ -171,6 +170,7 @@ class Watch:
             handle.remove()
         self.feed.close()
         self.criterion.close()
+        self._ask_stream()
         self.over = True
         self._judge(self.past.last.step)
         self.outlets.event(self.past.last.step, "end", "")
@@ -359,15 +359,24 @@ class Watch:
                 self.stop = self.stop or error
 
     def _stop(self) -> None:
+        self._ask_stream()
         if self.stop is not None and not self.over:
             stop, self.stop = self.stop, None
             raise stop
 
+    def _ask_stream(self) -> None:
+        if self.stream.broken is not None:
+            self._lost(self.stream.broken)
+
     def _ours(self, error: Exception) -> None:
         """Note an error of our own; the training goes on."""
+        self._lost(one_line(error))
+
+    def _lost(self, why: str) -> None:
         if "watching" not in self.unseen:
-            self.unseen["watching"] = ours(error)
-            say(f"an error of its own, the training goes on ({one_line(error)})")
+            self.unseen["watching"] = f"plumbob broke down: {why}; please report"
+            say(f"findings may be missing, the training goes on ({why})")
+            self.outlets.event(self.past.last.step, "lost", why)
 
 
 def _close_at_exit(watch: Watch) -> Callable[[], None]:
