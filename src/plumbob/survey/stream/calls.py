@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from plumbob.survey.graph import tensors
@@ -40,7 +40,8 @@ class Calls:
         if torch.compiler.is_compiling():
             return
         self.before()
-        leaves = list(tensors((args, kwargs)))
+        plain = args and isinstance(args[0], Tensor)
+        leaves = args[:1] if plain else tuple(tensors((args, kwargs)))
         self.modes.called(module, leaves)
         if torch.is_grad_enabled():
             self.fresh = True

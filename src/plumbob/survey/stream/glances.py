@@ -1,6 +1,5 @@
-"""Cheap signals of every step: the loss, and the norm of a few gradients."""
+"""Cheap signals of every step: the loss, and the norm of a gradient."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor
 from plumbob.survey.stream.gate import Gate
 from plumbob.survey.stream.later import Later
 
-VECTORS = 4  # gradients that are looked at
 TOGETHER = 8  # signals that are sent from a device at once
 
 
@@ -18,22 +16,20 @@ class Glances:
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self.vectors: dict[int, Sequence[Tensor]] = {}
+        self.vectors: dict[int, Tensor | None] = {}
         self.kept: list[tuple[str, str, Tensor]] = []
         self.sent: tuple[list[tuple[str, str, Tensor]], Later] | None = None
 
-    def gradients(self, optimizer: Any, step: int) -> None:
-        """Look at the gradients of some vectors of an optimiser."""
+    def gradient(self, optimizer: Any, step: int) -> None:
+        """Look at the gradient of the first vector, which all layers' goes into."""
         key = id(optimizer)
         if key not in self.vectors:
-            groups = optimizer.param_groups
-            small = [p for g in groups for p in g["params"] if p.ndim == 1]
-            small = [p for p in small if not hasattr(p, "placements")]
-            self.vectors[key] = small[:: -(-len(small) // VECTORS) or 1]
-        grads = [g for p in self.vectors[key] if (g := p.grad) is not None]
-        if grads and not grads[0].is_sparse:
-            norms = torch._foreach_norm(grads)  # pyright: ignore
-            norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+            some = (p for g in optimizer.param_groups for p in g["params"])
+            fit = (p for p in some if p.ndim == 1 and not hasattr(p, "placements"))
+            self.vectors[key] = next((p for p in fit if p.requires_grad), None)
+        p = self.vectors[key]
+        if p is not None and p.grad is not None:
+            norm = torch.linalg.vector_norm(p.grad)
             self.tell("gradient", str(key), norm, step)
 
     def tell(self, kind: str, name: str, value: float | Tensor, step: int) -> None:

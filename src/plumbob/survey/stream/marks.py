@@ -8,7 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plumbob.survey.stream.part import KINDS, Part, Second, own
+from plumbob.survey.stream.part import (
+    DD,
+    GD,
+    MOVING,
+    SQUARE,
+    SWALLOWED,
+    WD,
+    WG,
+    WW,
+    Part,
+    Second,
+    own,
+)
 from plumbob.types import Mark
 
 
@@ -25,23 +37,20 @@ class Found:
     def marks(self, numbers: Any) -> dict[str, Mark]:
         """Return the marks, given the numbers as an array."""
         found: dict[str, Mark] = {}
+        rows, count = numbers.tolist(), len(self.names)
         for n, name in enumerate(self.names):
-            one = dict(zip(KINDS, numbers[:, n].tolist(), strict=True))
-            lr, decay = self.settings[n]
-            given = self.given[n]
-            norm = sqrt(square) if isfinite(square := one["gradient"]) else inf
+            one, (lr, decay), given = rows[n], self.settings[n], self.given[n]
+            norm = sqrt(one[SQUARE]) if isfinite(one[SQUARE]) else inf
             found[name] = Mark(
                 numel=self.sizes[n],
-                size=_root(one["size"]),
+                size=_root(one[WW]),
                 gradient=norm if given else nan,
-                change=_root(one["change"]),
-                pull=one["pull"] if given else nan,
-                slope=one["slope"] if given else nan,
-                along=one["along"],
-                moved=_root(one["moved"]),
-                swallowed=one["swallowed"] / moving
-                if (moving := one["moving"])
-                else nan,
+                change=_root(one[DD]),
+                pull=one[WG] if given else nan,
+                slope=one[GD] if given else nan,
+                along=one[WD],
+                moved=_root(rows[count + n][DD]) if count + n < len(rows) else nan,
+                swallowed=one[SWALLOWED] / one[MOVING] if one[MOVING] else nan,
                 lr=float(lr),
                 decay=decay,
             )

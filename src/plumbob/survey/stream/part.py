@@ -10,25 +10,18 @@ from torch import Tensor
 
 from plumbob.survey.stream.samples import ROW, Samples
 
-# The rows of what is measured: squares, products and counts, all of which add up.
-KINDS = (
-    "size",
-    "change",
-    "pull",
-    "slope",
-    "along",
-    "moved",
-    "swallowed",
-    "moving",
-    "gradient",
-)
+# What is measured of a parameter w with gradient g and step d: the products of the
+# three, the gradient's square, and how many elements epsilon swallows, and of how many.
+WW, WG, WD, GD, DD, SQUARE, SWALLOWED, MOVING = 0, 1, 2, 5, 8, 9, 10, 11
+KINDS = 12
 Second = tuple[Tensor, float | Tensor]
 
 
 class Part:
     """The parameters of one optimiser on one device, in the order of `names`.
 
-    Nothing here waits for the device.
+    The samples of w, g and d lie beside each other, so that one batched product gives
+    all of theirs. Nothing here waits for the device.
     """
 
     def __init__(
@@ -37,24 +30,29 @@ class Part:
         groups: Sequence[Any],
         start: Mapping[str, Tensor],
     ) -> None:
-        # vectors first: how far they moved is read off the first rows
+        # vectors first: how far they moved since the start is read off the first rows
         ordered = sorted(named.items(), key=lambda item: item[1].ndim > 1)
         self.names = [name for name, _ in ordered]
         self.parameters = [p for _, p in ordered]
         self.groups = groups
-        self.samples = Samples(self._values())
-        self.before, self.places = self.samples.room()
-        self.after, self.later = self.samples.room()
-        self.gradients, self.slots = self.samples.room()
-        self.seconds, self.cells = None, []
-        self.vectors = vectors = sum(p.ndim < 2 for p in self.parameters)
-        self.vector_rows = int((self.samples.owners < vectors).sum())
-        room, places = self.samples.room()
-        self._copy(
-            places, {n: start[name] for n, name in enumerate(self.names[:vectors])}
-        )
-        self.start = room[: self.vector_rows].clone()
-        self.norms: Tensor = torch.zeros_like(self.samples.factors)
+        self.vectors = sum(p.ndim < 2 for p in self.parameters)
+        self.samples = at = Samples(self._values())
+        count = len(at.owners)
+        few = int((at.owners < self.vectors).sum())
+        self.room = torch.zeros(3, count + few, ROW, dtype=at.dtype, device=at.device)
+        self.before, self.gradients, self.step = self.room[:, :count]
+        self.moved = self.room[2, count:]
+        self.owners = torch.cat([at.owners, at.owners[:few] + len(self.names)])
+        self.factors = torch.cat([at.factors, at.factors[: self.vectors]])[:, None]
+        self.after, self.start = at.room(), at.room()[:few]
+        begun = [start[name] for name in self.names[: self.vectors]]
+        self._copy(at.places(self.start), dict(enumerate(begun)))
+        self.places = at.places(self.before)
+        self.slots = at.places(self.gradients)
+        self.later = at.places(self.after)
+        self.seconds: Tensor | None = None
+        self.cells: list[Tensor] = []
+        self.norms: Tensor = torch.zeros_like(at.factors)
         self.given: list[bool] = []
         self.sparse: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -70,40 +68,27 @@ class Part:
         """Note the parameters before a step."""
         self._copy(self.places, dict(enumerate(self._values())))
 
-    def sizes(self) -> Float[Tensor, "kinds some"]:
-        """Return what was looked at; nothing is known of a step."""
-        sums = self.samples.sums([(self.before * self.before).sum(1)])
-        found = self.unknown()
-        # of what other ranks hold no more is known than that it is alike
-        ranks = [torch.distributed.get_world_size(group) for group in self.groups]
-        found[0] = sums[0] * self.samples.factors * prod(ranks)
-        return found
-
-    def unknown(self) -> Float[Tensor, "kinds some"]:
-        """Return what is measured where nothing could be."""
-        factors = self.samples.factors
-        return torch.full_like(factors, nan).repeat(len(KINDS), 1)
-
     def look_at_gradients(self, scale: Tensor | None = None) -> None:
         """Note the gradients, divided by `scale`, as the optimiser gets them."""
         grads = [p.grad for p in self.parameters]
         found = {n: own(g) for n, g in enumerate(grads) if g is not None}
-        self.given = [g is not None for g in grads]
+        whole, self.given = len(found) == len(grads), [g is not None for g in grads]
         self.sparse = {
             n: self._rows(n, g) for n, g in found.items() if g.layout != torch.strided
         }
-        self.gradients.zero_()
-        self.norms = torch.zeros_like(self.samples.factors)
+        if self.sparse or not whole:
+            self.gradients.zero_()
+            self.norms = torch.zeros_like(self.samples.factors)
         if not found:
             return
         self._copy(self.slots, {n: g for n, g in found.items() if n not in self.sparse})
-        whole = [self.sparse[n][2] if n in self.sparse else g for n, g in found.items()]
-        each = torch._foreach_norm(whole, 2, dtype=self.samples.dtype)  # pyright: ignore
+        some = [self.sparse[n][2] if n in self.sparse else g for n, g in found.items()]
+        each = torch._foreach_norm(some, 2, dtype=self.samples.dtype)  # pyright: ignore
         norms = torch.stack(each)
-        if len(found) < len(grads):
-            self.norms[list(found)] = norms.to(self.norms.dtype)
+        if whole:
+            self.norms = norms.to(self.samples.factors.dtype)
         else:
-            self.norms = norms.to(self.norms.dtype)
+            self.norms[list(found)] = norms.to(self.norms.dtype)
         if scale is not None:
             self.gradients.div_(scale)
             self.norms.div_(scale)
@@ -114,34 +99,46 @@ class Part:
         rows = gradient.indices()[0]
         return rows, own(self.parameters[number].detach())[rows], gradient.values()
 
-    def measure(self, seconds: Sequence[Second | None]) -> Float[Tensor, "kinds some"]:
-        """Return what the step made of each parameter, a row for each of KINDS.
+    def measure(self, seconds: Sequence[Second | None]) -> Float[Tensor, "rows kinds"]:
+        """Return KINDS numbers of each parameter, and as many of each vector again.
 
-        `seconds` are the optimiser's second moments, each beside what the square of
-        its epsilon is worth in them.
+        In the second ones d is the step since the start. `seconds` are the optimiser's
+        second moments, each beside what epsilon's square is worth in them.
         """
         self._copy(self.later, dict(enumerate(self._values())))
-        w, g, d = self.before, self.gradients, self.after - self.before
-        pairs = ((w, w), (d, d), (w, g), (g, d), (w, d))
-        rows = [(a * b).sum(1) for a, b in pairs]
-        far = self.after[: self.vector_rows] - self.start
-        moved = torch.zeros_like(rows[0])
-        moved[: self.vector_rows] = (far * far).sum(1)
-        rows.append(moved)
-        rows += self._swallowed(seconds)
-        sums = self.samples.sums(rows)
-        sums[:6].mul_(self.samples.factors)
-        found = torch.cat([sums, self.norms.square()[None]])
-        for number, (at, old, grad) in self.sparse.items():
-            new = own(self.parameters[number].detach())[at]
-            change = (new - old).to(sums.dtype)
-            w, g = old.to(sums.dtype), grad.to(sums.dtype)
-            found[1:5, number] = torch.stack([
-                (a * b).sum()
-                for a, b in ((change, change), (w, g), (g, change), (w, change))
-            ])
-        found[5, self.vectors :] = nan
+        torch.sub(self.after, self.before, out=self.step)
+        torch.sub(self.after[: len(self.start)], self.start, out=self.moved)
+        found = self._products(self.room)
+        count = len(self.names)
+        found[:count, SQUARE] = self.norms.square()
+        self._swallowed(found, seconds)
+        for number, (rows, old, grad) in self.sparse.items():
+            new = own(self.parameters[number].detach())[rows]
+            three = torch.stack([t.flatten().to(found) for t in (old, grad, new - old)])
+            found[number, 1:9] = (three @ three.T).flatten()[1:]
         return found
+
+    def _products(self, room: Float[Tensor, "3 rows 64"]) -> Tensor:
+        by_row = room.transpose(0, 1)
+        products = torch.bmm(by_row, by_row.mT).flatten(1).to(self.factors.dtype)
+        found = products.new_zeros(len(self.factors), KINDS)
+        found[:, :9].index_add_(0, self.owners[: len(products)], products)
+        return found.mul_(self.factors)
+
+    def sizes(self) -> Float[Tensor, "rows kinds"]:
+        """Return what was looked at, where nothing is known of a step.
+
+        Of what other ranks hold no more is known than that it is alike.
+        """
+        found = self.unknown()
+        squares = self.samples.sums([(self.before * self.before).sum(1)])[0]
+        ranks = [torch.distributed.get_world_size(group) for group in self.groups]
+        found[: len(squares), WW] = squares * self.samples.factors * prod(ranks)
+        return found
+
+    def unknown(self) -> Float[Tensor, "rows kinds"]:
+        """Return what is measured where nothing could be."""
+        return torch.full_like(self.factors, nan).repeat(1, KINDS)
 
     def checks(self) -> Float[Tensor, "4 some"]:
         """Return by what copies on other ranks are told from these."""
@@ -149,21 +146,29 @@ class Part:
         ones = torch.ones_like(w[:, 0])
         return self.samples.sums([w.sum(1), (w * w).sum(1), (g * g).sum(1), ROW * ones])
 
-    def _swallowed(self, seconds: Sequence[Second | None]) -> list[Tensor]:
-        """Return how many elements of a row epsilon swallows, and of how many."""
+    def _swallowed(self, found: Tensor, seconds: Sequence[Second | None]) -> None:
+        """Count the elements that move, and those of them that epsilon swallows."""
         there = {n: pair for n, pair in enumerate(seconds) if pair is not None}
         if not there:
-            none = torch.zeros_like(self.before[:, 0])
-            return [none, none]
+            return
         if self.seconds is None:
-            self.seconds, self.cells = self.samples.room()
+            self.seconds = self.samples.room()
+            self.cells = self.samples.places(self.seconds)
         self._copy(self.cells, {n: own(v) for n, (v, _) in there.items()})
-        limits = torch.zeros_like(self.samples.factors)
-        for n, (_, limit) in there.items():
-            limits[n] = limit
-        least = limits.to(self.seconds.dtype)[self.samples.owners][:, None]
+        limits = [there[n][1] if n in there else 0.0 for n in range(len(self.names))]
+        least = _beside(limits, self.seconds)[self.samples.owners][:, None]
         moving = self.seconds > 0
-        return [(moving & (self.seconds < least)).sum(1), moving.sum(1)]
+        counts = [(moving & (self.seconds < least)).sum(1), moving.sum(1)]
+        found[: len(limits), SWALLOWED:] = self.samples.sums(counts).T
+
+
+def _beside(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:
+    """Return numbers, of which some are on the device of a tensor, as one beside it."""
+    if not any(isinstance(n, Tensor) for n in numbers):
+        return torch.tensor(numbers, dtype=like.dtype, device=like.device)
+    return torch.stack([torch.as_tensor(n, device=like.device) for n in numbers]).to(
+        like.dtype
+    )
 
 
 def own(t: Tensor) -> Tensor:

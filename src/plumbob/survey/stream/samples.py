@@ -40,16 +40,19 @@ class Samples:
         self.factors = torch.tensor(factors, dtype=exact, device=self.device)
         self.owners = torch.tensor(owners, dtype=torch.long, device=self.device)
 
-    def room(self) -> tuple[Float[Tensor, "rows 64"], list[Tensor]]:
-        """Return a buffer of zeros, and the place of each tensor's sample in it."""
-        buffer = torch.zeros(
-            len(self.owners), ROW, dtype=self.dtype, device=self.device
-        )
-        places = [
-            buffer.as_strided(size, (ROW, 1)[-len(size) :], start)
+    def room(self) -> Float[Tensor, "rows 64"]:
+        """Return zeros, as many as all samples hold."""
+        rows = len(self.owners)
+        return torch.zeros(rows, ROW, dtype=self.dtype, device=self.device)
+
+    def places(self, room: Float[Tensor, "rows 64"]) -> list[Tensor]:
+        """Return the place of each tensor's sample in contiguous rows."""
+        offset = room.storage_offset()
+        return [
+            room.as_strided(size, (ROW, 1)[-len(size) :], offset + start)
             for start, (size, _) in zip(self.starts, self.runs, strict=True)
+            if start < room.numel()
         ]
-        return buffer, places
 
     def pick(self, number: int, t: Tensor) -> Tensor:
         """Return the sample of a tensor: a view, if it is in the memory order."""

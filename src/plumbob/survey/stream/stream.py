@@ -185,7 +185,7 @@ class Stream:
             self._first(optimizer)
         if id(optimizer) not in self.owed:
             if self._glancing:
-                self.glances.gradients(optimizer, self.taken + 1)
+                self.glances.gradient(optimizer, self.taken + 1)
             return None
         self.marks.look(optimizer)
         look = partial(self._safely, self.marks.look_at_gradients, optimizer)
