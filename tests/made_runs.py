@@ -21,6 +21,8 @@ from plumbob.types import (
     Window,
 )
 
+PARTS = ("weight", "bias")
+
 
 def course(draw, steps, numel=64, lr=1e-3):
     size = np.sqrt(numel) * np.exp(0.002 * draw.normal(size=len(steps)).cumsum())
@@ -60,7 +62,7 @@ def window(draw, first, last, units=8, drift=0.0):
     )
 
 
-def history(names, taken=400, logs=120, spans=24, seed=0, **facts):
+def history(names, taken=400, logs=120, spans=24, seed=0, parts=PARTS, **facts):
     draw = np.random.default_rng(seed)
     steps = np.unique(np.linspace(0, taken - 1, logs).astype(int)) if taken else []
     steps = np.array(steps, np.int64)
@@ -71,9 +73,7 @@ def history(names, taken=400, logs=120, spans=24, seed=0, **facts):
     made = {
         "steps": steps,
         "courses": {
-            f"{name}.{part}": course(draw, steps)
-            for name in names
-            for part in ("weight", "bias")
+            f"{name}.{part}": course(draw, steps) for name in names for part in parts
         },
         "windows": {
             name: tuple(

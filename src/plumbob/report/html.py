@@ -41,6 +41,7 @@ def render(report: "Report") -> str:
         "report.html.j2",
         {
             "report": report,
+            "worst": report.worst.name.lower() if report.worst else "ok",
             "entries": _entries(report),
             "also": also,
             "explained": explained,

@@ -72,9 +72,10 @@ def model(
 
 
 def _lanes(row: Row, top: float, lane: float, frame: Frame) -> list[Markup]:
-    first = row.sites[0].name
-    label = _short(first) + (f" +{len(row.sites) - 1}" if len(row.sites) > 1 else "")
-    names = ", ".join(site.name for site in row.sites)
+    first, *others = (site.name for site in row.sites)
+    label, names = _short(first), first
+    if others:
+        label, names = f"{label} +{len(others)}", f"{first} to {others[-1]}"
     right = pixel(frame.width - RIGHT)
     low, high = frame.spreads
     spreads = Scale(low=low, high=high, start=top + lane, end=top, log=True)
@@ -88,7 +89,7 @@ def _lanes(row: Row, top: float, lane: float, frame: Frame) -> list[Markup]:
             tag("title", names),
             label,
             class_="end",
-            x=LEFT - 8,
+            x=LEFT - 12,
             y=pixel(top + lane + 4),
         ),
         tag("path", class_="zero", d=f"M{pixel(LEFT)} {middle}H{right}"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from jaxtyping import Float
@@ -29,8 +30,9 @@ from plumbob.report.curves import (
 from plumbob.report.words import figure
 from plumbob.types import History, Run, Site
 
-MOST = 400  # sites that are told of, and characters that curves may take
-ROOM = 120_000
+MOST = 300  # sites that are told of
+DRAWN = 200  # sites whose curves are drawn whatever they take; of more only so much
+ROOM = 90_000
 _WIDE, _HIGH = 200.0, 52.0
 
 
@@ -66,7 +68,8 @@ def lines(run: Run, found: Collection[str]) -> list[SiteLine]:
     )
     kept = {site.name for site in by_need[:MOST]}
     count = max(8, min(60, 1200 // max(len(kept), 1)))
-    drawn, room = dict[str, Markup | None](), ROOM
+    drawn = dict[str, Markup | None]()
+    room = ROOM if len(run.sites) > DRAWN else inf
     for site in by_need[:MOST]:
         if room > 0:
             made = _picture(site, run.history, count, bulk=len(kept) <= 60)
