@@ -449,6 +449,7 @@ def test_copies_and_files_hold_no_taps(tmp_path):
 
 def test_large_results_are_thinned(monkeypatch):
     monkeypatch.setattr(units, "LARGE", 400)
+    monkeypatch.setattr(units, "LEAST", 10)
     model = nn.Sequential(nn.Conv1d(1, 4, 1))
     x = torch.randn(1, 1, 2000)
     taps = taps_of(model)

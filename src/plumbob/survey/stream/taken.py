@@ -1,6 +1,7 @@
 """What taps held at a step, on its way from the device to float64 moments."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,16 +73,19 @@ class Taken:
             if part.event is not None:
                 part.event.synchronize()
             facts = part.packed.numpy().astype(np.float64)
-            *each, rest = np.split(facts, np.cumsum(part.sizes), axis=1)
-            samples = int(rest[COUNT, 0]) if rest.size else self.samples
-            for name, rows in zip(part.names, each, strict=True):
-                z = _moments(rows)
-                if not (most := (z.count + z.nonfinite).max()):
+            units = sum(part.sizes)
+            samples = int(facts[COUNT, units]) if facts[0].size > units else 0
+            z = _moments(facts)
+            end = 0
+            for name, size in zip(part.names, part.sizes, strict=True):
+                own = slice(end, end := end + size)
+                most = int((z.count[own] + z.nonfinite[own]).max())
+                if not most:
                     continue
-                beyond = rows[BEYOND].astype(np.int64)
+                beyond = facts[BEYOND, own].astype(np.int64)
                 found[name] = Units(
-                    z=z,
-                    samples=int(min(samples, most) if samples else most),
+                    z=_some(z, own),
+                    samples=min(samples or self.samples or most, most),
                     beyond=beyond if name in self.watched else None,
                 )
         self.on_read(found)
@@ -129,12 +133,16 @@ def begun(packed: Tensor) -> Tensor:
 
 
 def _anew(packed: Tensor) -> Tensor:
-    """Return empty rows shifted by the mean so far; where that is none, by none."""
+    """Return empty rows, shifted by the mean so far, or by 0 if that is not finite."""
     fresh = begun(torch.empty_like(packed))
     count, shift = packed[COUNT], packed[SHIFT]
     mean = torch.where(count > 0, shift + packed[SUM] / count, shift)
-    fresh[SHIFT] = torch.where(mean.isfinite(), mean, torch.nan)
+    fresh[SHIFT] = torch.where(mean.isinf() | mean.isnan() & (count > 0), 0.0, mean)
     return fresh
+
+
+def _some(z: Moments, own: slice) -> Moments:
+    return Moments(**{f.name: getattr(z, f.name)[own] for f in fields(Moments)})
 
 
 def _moments(rows: Float[Any, "rows units"]) -> Moments:

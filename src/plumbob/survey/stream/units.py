@@ -16,7 +16,8 @@ from plumbob.survey.stream.unsaved import Unsaved
 from plumbob.survey.tally import SATURATED_ABOVE, by_unit
 from plumbob.types import Site
 
-LARGE = 2**22  # elements of a result; of a larger one evenly spaced rows are measured
+LARGE = 2**18  # elements of a result; of a larger one evenly spaced rows are measured,
+LEAST = 512  # or places, so many at least
 PILOT = 16  # rows whose mean is the first shift
 
 UNCALLED = "its module was not called in training, or by .forward() alone"
@@ -53,12 +54,13 @@ class Tap(Unsaved):
         self.units = state.shape[1]
         self.where = where
         self.above: float | None = None
+        self.fresh = True  # there is no shift yet
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """Add up what the map gave, if the gate is open and the model trains."""
         if not self.gate.open or not (module.training or torch.is_grad_enabled()):
             return
-        value = next(_leaves(output), None)
+        value = output if type(output) is Tensor else next(_leaves(output), None)
         if type(value) is Tensor and not _passing(value) and self._fits(value):
             self._add(value.detach())
 
@@ -74,19 +76,19 @@ class Tap(Unsaved):
     def _add(self, x: Tensor) -> None:
         if self.where.flat > 1:
             x = x.flatten(-self.where.flat)
-        t = _fewer(by_unit(x, self.where.axis))
+        last = self.where.axis == -1
+        t = _fewer(x.reshape(-1, self.units) if last else by_unit(x, self.where.axis))
         if t.dtype in {torch.float16, torch.bfloat16}:
             t = t.float()
         if self.state.device != t.device:  # the model was moved after it was watched
             self.state = self.state.to(t.device)
-        if t.ndim == 2:
-            dims, few, wide = (0,), t[:PILOT], (slice(None),)
-        else:
-            dims, few, wide = (0, 2), t[:1], (slice(None), None)
+        dims = (0,) if t.ndim == 2 else (0, 2)
         count, shift, total, squares, positive, high, low, beyond = self.state.unbind(0)
         count += t.numel() // self.units
-        shift.copy_(torch.where(shift.isnan(), few.mean(dims), shift))
-        scratch = t - shift[wide]
+        if self.fresh or torch.compiler.is_compiling():  # no graph of its own for it
+            few = t[:PILOT] if t.ndim == 2 else t[:1]
+            shift.copy_(torch.where(shift.isnan(), few.mean(dims), shift))
+        scratch = t - (shift if t.ndim == 2 else shift[:, None])
         total += scratch.sum(dims)
         squares += scratch.mul_(scratch).sum(dims)
         # a comparison written as numbers adds up 4 times faster than one of booleans
@@ -96,6 +98,8 @@ class Tap(Unsaved):
         if self.above is not None:
             torch.abs(t, out=scratch)
             beyond += torch.gt(scratch, self.above, out=scratch).sum(dims)
+        if not torch.compiler.is_compiling():
+            self.fresh = False
 
 
 def _never_alone(hook: Any) -> None:
@@ -237,8 +241,9 @@ def _fewer(t: Tensor) -> Tensor:
 
     The spacing is odd, which shares no factor with sizes that are powers of two.
     """
-    every = -(-t.numel() // LARGE)
-    if every == 1:
+    units = t.shape[1]
+    every = -(-(t.numel() // units) // max(LARGE // units, LEAST))
+    if every <= 1:
         return t
     every |= 1
     return t[::every] if t.ndim == 2 or len(t) >= every else t[:, :, ::every]
