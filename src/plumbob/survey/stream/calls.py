@@ -21,8 +21,10 @@ class Calls:
     parts are listened to. Inside of a compiled graph nothing is heard.
     """
 
-    def __init__(self, model: nn.Module, modes: Modes, before: Callable[[], None]):
-        self.modes, self.before = modes, before
+    def __init__(
+        self, model: nn.Module, modes: Modes, heard: Callable[..., None]
+    ) -> None:
+        self.modes, self.heard = modes, heard
         self.fresh = False  # whether gradients were recorded since the last step
         self.samples = 0
         self.parts = [_hook(part, self._called) for part in _parts(model)]
@@ -34,12 +36,13 @@ class Calls:
         for handle in self.parts:
             handle.remove()
         self.parts.clear()
-        self._called(module, args, kwargs)
+        self.heard(self._note, module, args, kwargs)
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if torch.compiler.is_compiling():
-            return
-        self.before()
+        if not torch.compiler.is_compiling():
+            self.heard(self._note, module, args, kwargs)
+
+    def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         plain = args and isinstance(args[0], Tensor)
         leaves = args[:1] if plain else tuple(tensors((args, kwargs)))
         self.modes.called(module, leaves)

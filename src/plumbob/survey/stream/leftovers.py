@@ -1,6 +1,8 @@
 """Whether gradients of a step before are still there when the next ones come."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -13,8 +15,7 @@ class Leftovers:
     one, and a rival's passes, whose gradients are cleared later, are no fault.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], heard: Callable[[], None]) -> None:
-        self.heard = heard
+    def __init__(self, parameters: Iterable[Tensor], heard: Callable[..., Any]) -> None:
         self.looked = 0
         self.uncleared: Tensor | None = None
         self.handle = None
@@ -26,10 +27,9 @@ class Leftovers:
         if fit:
             least = max(1, min(p.ndim for p in fit))
             self.probe = next(p for p in reversed(fit) if p.ndim <= least)
-            self.handle = self.probe.register_hook(self._passed)
+            self.handle = self.probe.register_hook(partial(heard, self._passed))
 
     def _passed(self, gradient: Tensor) -> None:
-        self.heard()
         if not self.begun:
             return
         self.passes += 1

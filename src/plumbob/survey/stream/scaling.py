@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.amp.grad_scaler import GradScaler
 
-DEEP = 12  # frames between a scaler's step and an optimiser's hook
+DEEP = 50  # frames, at the most, between a scaler and an optimiser's hook
 
 
 class Scaling:

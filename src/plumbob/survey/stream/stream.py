@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plumbob.errors import one_line
 from plumbob.survey.modules import module_sites
@@ -157,19 +157,21 @@ class Stream:
 
     # What the loop does
 
-    def _heard(self) -> None:
+    def _heard(self, note: Callable[..., None], *given: Any) -> None:
         """Before a pass of the model."""
         if self.broken is not None and not self.marks.together:
             self._off()  # safe here: a module loops over a copy of its hooks
             return
         self._safely(self._send)
+        self._safely(note, *given)
         by_hand = not self.optimizers and self.why and not self.marks.looked
         if by_hand and torch.is_grad_enabled():
             self._safely(self.marks.look, self.by_hand)
 
-    def _passed(self) -> None:
+    def _passed(self, note: Callable[..., None], gradient: Tensor) -> None:
         """In a backward pass."""
         self.calls.fresh = True
+        self._safely(note, gradient)
 
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
         if not self._listens:
@@ -340,7 +342,7 @@ class Stream:
         self._send(wait=True)
 
     def _end(self) -> None:
-        if self.marks.found:
+        if self.marks.found and self.at < self.taken:
             self._collect()
         self._send(wait=True)
         if self.told or self.last < self.taken - 1:
