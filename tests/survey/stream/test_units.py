@@ -434,6 +434,28 @@ def test_modules_that_are_not_called_are_silent():
     assert taps.silent() == {"passed_by": UNCALLED}
 
 
+def test_what_fails_in_a_tap_is_said_and_stops_nothing(monkeypatch):
+    def fail(self, x):
+        raise RuntimeError("out of memory")
+
+    model = mlp()
+    taps = taps_of(model)
+    monkeypatch.setattr(units.Tap, "_add", fail)
+    assert model(torch.ones(2, 6)).shape == (2, 3)
+    taps.collect().read()
+    why = "could not be measured: RuntimeError: out of memory"
+    assert taps.silent() == dict.fromkeys("02", why)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+def test_a_trace_of_torch_holds_no_taps():
+    model = mlp()
+    taps = taps_of(model)
+    graph = torch.jit.trace(model, torch.ones(2, 6), check_trace=False).inlined_graph
+    assert "aten::amax" not in str(graph)
+    assert taps.collect().read() == {}
+
+
 def test_copies_and_files_hold_no_taps(tmp_path):
     model = mlp()
     taps = taps_of(model)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from plumbob.errors import one_line
 from plumbob.survey.stream.places import Place, place, unknown
 from plumbob.survey.stream.ranks import ROWS
 from plumbob.survey.stream.taken import Taken, begun, take
@@ -55,11 +56,21 @@ class Tap(Unsaved):
         self.where = where
         self.above: float | None = None
         self.fresh = True  # there is no shift yet
+        self.error: str | None = None
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """Add up what the map gave, if the gate is open and the model trains."""
         if not self.gate.open or not (module.training or torch.is_grad_enabled()):
             return
+        if torch.compiler.is_compiling():
+            self._see(output)
+        elif self.error is None:
+            try:
+                self._see(output)
+            except RuntimeError as error:  # no memory, say: the training may have it
+                self.error = f"could not be measured: {one_line(error)}"
+
+    def _see(self, output: Any) -> None:
         value = output if type(output) is Tensor else next(_leaves(output), None)
         if type(value) is Tensor and not _passing(value) and self._fits(value):
             self._add(value.detach())
@@ -78,7 +89,7 @@ class Tap(Unsaved):
             x = x.flatten(-self.where.flat)
         last = self.where.axis == -1
         t = _fewer(x.reshape(-1, self.units) if last else by_unit(x, self.where.axis))
-        if t.dtype in {torch.float16, torch.bfloat16}:
+        if t.dtype not in {torch.float32, torch.float64}:
             t = t.float()
         if self.state.device != t.device:  # the model was moved after it was watched
             self.state = self.state.to(t.device)
@@ -195,9 +206,10 @@ class Taps:
         """Return the sites that gave nothing in all that was read, and why."""
         if not self.reads:
             return {}
+        failed = {n: tap.error for n, tap in self.taps.items() if tap.error}
         names = self.taps.keys() - self.seen - self.passed_over
         late = "torch._dynamo" in sys.modules and not self.seen
-        return dict.fromkeys(sorted(names), LATE if late else UNCALLED)
+        return dict.fromkeys(sorted(names), LATE if late else UNCALLED) | failed
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -226,14 +238,15 @@ def _leaves(output: Any) -> Iterator[Any]:
 
 
 def _passing(x: Tensor) -> bool:
-    """Whether values are computed again, or inside torch.func, where none can be kept.
+    """Whether values are computed again, or traced, or inside torch.func: not kept.
 
     Asked in eager mode alone: a compiled graph would break there.
     """
     if torch.compiler.is_compiling():
         return False
-    again = torch._C._current_graph_task_id() != -1  # pyright: ignore
-    return again or torch._C._functorch.is_functorch_wrapped_tensor(x)  # pyright: ignore
+    inside: Any = torch._C  # pyright: ignore
+    again = inside._current_graph_task_id() != -1 or inside._is_tracing()
+    return again or inside._functorch.is_functorch_wrapped_tensor(x)
 
 
 def _fewer(t: Tensor) -> Tensor:
