@@ -22,7 +22,7 @@ from plumbob.rewrites.drop_null_bias import drop_null_bias
 from plumbob.rewrites.fold_centring import fold_centring
 from plumbob.survey.trace import module_sites
 from plumbob.survey.writable import writable
-from plumbob.testing import SPOILS, _never_half, _refuses, check_rewrite
+from plumbob.testing.rewrites import SPOILS, _never_half, _refuses, check_rewrite
 from plumbob.types import Safety
 
 

@@ -8,20 +8,30 @@ import pytest
 
 import plumbob
 from nets import ZOO, Uses
+from nets_history import HISTORY
 from plumbob.rewrites.certify import certify
 from plumbob.rewrites.fold_centring import fold_centring
 from plumbob.rule import findings, sections
 from plumbob.rules import RULES
 from plumbob.survey.measure import measure
-from plumbob.testing import card, check_rule
+from plumbob.testing import card, check_rule, check_watched_rule
 from plumbob.types import Needs, Safety
 from plumbob.verbs.apply import ACTS
 
+AT_REST = [rule for rule in RULES if Needs.HISTORY not in rule.needs]
+RUNNING = [rule for rule in RULES if Needs.HISTORY in rule.needs]
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+
+@pytest.mark.parametrize("rule", AT_REST, ids=lambda rule: rule.code)
 def test_a_rule_keeps_the_laws(rule):
     case = ZOO[rule.code]
     check_rule(rule, leans=case(leans=True), plumb=case(leans=False))
+
+
+@pytest.mark.parametrize("rule", RUNNING, ids=lambda rule: rule.code)
+def test_a_rule_of_a_run_keeps_the_laws(rule):
+    case = HISTORY[rule.code]
+    check_watched_rule(rule, leans=case(leans=True), plumb=case(leans=False))
 
 
 BY_HAND = {
@@ -53,7 +63,7 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("rule", AT_REST, ids=lambda rule: rule.code)
 def test_a_remedy_is_followed_but_for_those_by_hand(rule):
     overfit = Needs.OVERFIT in rule.needs
     survey = measure(**ZOO[rule.code](leans=True), overfit=overfit)
@@ -94,7 +104,7 @@ def test_codes_are_unique_and_sorted():
     codes = [rule.code for rule in RULES]
     assert codes == sorted(set(codes))
     assert len({rule.name for rule in RULES}) == len(RULES)
-    assert list(ZOO) == sorted(ZOO)
+    assert [*ZOO, *HISTORY] == codes
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
