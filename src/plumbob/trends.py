@@ -12,6 +12,7 @@ from plumbob.types import History, Losses
 GROUPS = 8  # the level of many losses is the median of so many means
 FIRST = 5  # losses that the start is the median of
 SURE = 2.0  # standard errors
+WILD = 4.0  # of what there is to learn: a swing from step to step
 LEAST, MOST = 0.01, 0.1  # of what there is to learn: a gain, and less than any
 
 
@@ -26,7 +27,8 @@ class Standing:
     the run, `high` the largest single loss. `fall` is how far the last quarter lies
     below the one before. `scale` is what there is to learn, from the best constant
     output to the floor, or the level where these are not known. `learnt` is the share
-    of it that has been gained.
+    of it that has been gained, `wild` that of the run in which single losses swing by
+    several times all that there is to learn, however they are on average.
     """
 
     known: int
@@ -38,6 +40,7 @@ class Standing:
     fall: float
     error: float
     scale: float
+    wild: float = 0.0
     constant: float | None = None
     learnt: float | None = None
 
@@ -83,7 +86,7 @@ def standing(history: History) -> Standing | None:
     late = _part(steps, values, end / 2, end)
     eighths = [_part(steps, values, i * end / 8, (i + 1) * end / 8) for i in range(8)]
     level = _level(last)
-    noise = float(np.sqrt(np.mean(np.diff(late) ** 2) / 2)) if len(late) > 1 else inf
+    noise = _swing(late) if len(late) > 1 else inf
     error = 1.25 * noise / max(len(last), 1) ** 0.5  # a median errs by so much more
     to_learn = _to_learn(history)
     return Standing(
@@ -96,6 +99,9 @@ def standing(history: History) -> Standing | None:
         fall=_level(third) - level if len(third) else 0.0,
         error=error,
         scale=to_learn or abs(level),
+        wild=sum(_swing(part) > WILD * to_learn for part in eighths) / 8
+        if to_learn
+        else 0.0,
         constant=history.constant if to_learn else None,
         learnt=_learnt(history, to_learn, level, error),
     )
@@ -142,6 +148,11 @@ def middle(values: Float[Any, " logs"]) -> float | None:
 
 def _part(steps: Any, values: Any, begin: float, end: float) -> Any:
     return values[(steps >= begin) & (steps < end)]
+
+
+def _swing(values: Float[Any, " known"]) -> float:
+    """Return the standard deviation about a trend, by the differences of neighbours."""
+    return float(np.sqrt(np.mean(np.diff(values) ** 2) / 2)) if len(values) > 1 else 0.0
 
 
 def _level(values: Float[Any, " known"]) -> float:

@@ -22,6 +22,12 @@ def test_a_held_out_loss_that_never_was_below_a_constants(lowest, found):
     assert told(labels_unrelated, run(LEARNT, held=held[:4])) == []
 
 
+@pytest.mark.parametrize(("over", "found"), [(True, ["warning"]), (False, [])])
+def test_held_out_losses_may_come_later(over, found):
+    survey = run(LEARNT, held=np.full(9, 1.1), over=over)
+    assert told(labels_unrelated, survey) == found
+
+
 def test_without_memory_there_is_none_to_speak_of():
     held = np.full(9, 1.1)
     assert told(labels_unrelated, run(np.full(200, 0.8), held=held)) == []

@@ -65,3 +65,22 @@ def test_the_learning_rate_is_divided_by_the_length_of_the_steps():
     (found,) = findings(rule, survey)
     assert found.remedy.act == "set-learning-rate"
     assert found.remedy.arguments["rates"] == pytest.approx((0.2,))
+
+
+@pytest.mark.parametrize(("best", "found"), [(0.7, ["warning"]), (0.8, [])])
+def test_what_was_learnt_and_lost(best, found):
+    values = np.concatenate([np.linspace(1, best, 80), np.full(80, 1.0)])
+    values[40:80] = best
+    assert told(rule, run(wavy(values, 0.001))) == found
+
+
+@pytest.mark.parametrize(
+    ("swing", "end", "found"),
+    [(3, 0.6, ["warning"]), (2.7, 0.6, []), (3, 0.4, [])],
+)
+def test_losses_that_swing_by_more_than_there_is_to_learn(swing, end, found):
+    """Up and down by s, neighbours differ by 2 s: a standard deviation of 1.4 s."""
+    values = wavy(np.full(160, 1.0), 0.0)
+    values[:60] = wavy(np.full(60, 3.0), swing)
+    values[80:] = end
+    assert told(rule, run(values)) == found

@@ -22,10 +22,16 @@ def held(last, low=0.5, first=1.0):
 
 @pytest.mark.parametrize(
     ("last", "found"),
-    [(0.54, []), (0.56, ["info"]), (0.98, ["info"]), (1.02, ["warning"])],
+    [(0.54, []), (0.56, ["info"]), (0.74, ["info"]), (0.76, ["warning"])],
 )
 def test_what_is_lost_of_the_gain(last, found):
     assert told(overfitting_gap, run(FALLS, held=held(last))) == found
+
+
+def test_what_may_be_cross_entropy_is_a_note():
+    """A constant output over two classes costs 0.69 at the most."""
+    survey = run(0.7 * FALLS, held=held(2.0, low=0.3), constant=0.69)
+    assert told(overfitting_gap, survey) == ["info"]
 
 
 def test_a_training_loss_that_rises_too_is_another_fault():

@@ -55,7 +55,7 @@ def labels_unrelated(
             than once; this was set after seeing them.)
         reach_below: longer steps may overshoot instead.
         few: held-out losses before any is judged.
-        patience: steps before a run that goes on is judged without held-out data.
+        patience: steps before a run that goes on is judged.
 
     Remedy:
         By hand. Look at a few pairs of input and target as the model gets them: both
@@ -88,7 +88,9 @@ def labels_unrelated(
     )
     advice += "the right column, the right index; or at how held-out data are prepared."
     checks = _held(history, now)
-    if now.learnt > learnt_above and len(checks) >= few and max(checks) < held_below:
+    long = history.over or now.steps >= patience
+    memory = now.learnt > learnt_above and len(checks) >= few
+    if long and memory and max(checks) < held_below:
         yield Finding(
             message="the training loss has come {learnt:.0%} of the way from a "
             "constant output to the floor, the held-out loss at most {held:.0%}",
@@ -106,7 +108,7 @@ def labels_unrelated(
     promised = step * now.steps
     paid = max(now.start - now.level, now.scale) / now.scale
     if (
-        (history.over or now.steps >= patience)
+        long
         and now.most < learnt_below
         and -learnt_below < now.learnt
         and step < reach_below

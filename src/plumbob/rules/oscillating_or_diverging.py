@@ -28,6 +28,9 @@ def oscillating_or_diverging(
     far_above: float = 10.0,
     reach_above: float = 2.0,
     learnt_below: float = 0.05,
+    goal: float = 0.25,
+    half: float = 0.5,
+    wild_above: float = 0.2,
     few: int = 10,
     patience: int = 100,
 ) -> Iterator[Finding]:
@@ -49,6 +52,10 @@ def oscillating_or_diverging(
         level of an eighth of the run. constant: that of the best constant output.
         reach: the length of the steps in those of Polyak: of the first ones the mean,
         as one throw is enough; of the later ones the median.
+        had: the share of the way from the constant's loss to the floor that the best
+        level had come. wild: the share of the run in which losses swing from step to
+        step by 4 times all there is to learn: with outputs near a constant they
+        cannot, of whatever batches.
 
     Args:
         risen_above: how many times its start, and the constant's loss, the level must
@@ -56,6 +63,9 @@ def oscillating_or_diverging(
         far_above: how many times, for an error: it has left all that is known.
         reach_above: 2, where a parabola has its bottom.
         learnt_below: the share of what there is to learn that counts as nothing.
+        goal: the share that was learnt, where all is lost again.
+        half: the share below which a run that was wild is told.
+        wild_above: the share of a run with wild losses that counts.
         few: losses before any run is judged.
         patience: steps before one that goes on is.
 
@@ -97,7 +107,10 @@ def oscillating_or_diverging(
     diverged = usual > 0 and now.level - now.error > risen_above * usual
     nothing = now.most is not None and now.most < learnt_below and not now.improves
     long = max(thrown, late) > reach_above
-    if not diverged and not (nothing and long):
+    had = 0.0 if now.constant is None else (now.constant - now.best) / now.scale
+    lost = nothing and had > goal
+    wild = now.wild > wild_above and (now.learnt is None or now.learnt < half)
+    if not (diverged or lost or wild or (nothing and long)):
         return
     evidence: dict[str, int | float] = {
         "steps": now.steps,
@@ -111,11 +124,21 @@ def oscillating_or_diverging(
     if long:
         evidence["reach"] = late if late > reach_above else thrown
     far = diverged and known and now.level > far_above * usual
+    if known:
+        evidence |= {"had": had, "wild": now.wild}
+    if diverged:
+        message = "the loss has risen from {start} to {level} in {steps} steps"
+    elif wild:
+        message = "in {wild:.0%} of {steps} steps the loss swung by several times all "
+        message += "there is to learn"
+    elif lost:
+        message = "the loss had come to {best}, and is back at {level}: the best "
+        message += "constant output has {constant}"
+    else:
+        message = "the loss rests at {level} after {steps} steps, at one time {high}: "
+        message += "the best constant output has {constant}"
     yield Finding(
-        message="the loss has risen from {start} to {level} in {steps} steps"
-        if diverged
-        else "the loss rests at {level} after {steps} steps, at one time {high}: the "
-        "best constant output has {constant}",
+        message=message,
         cause=_cause(long, late > reach_above),
         evidence=evidence,
         severity=Severity.ERROR

@@ -1,6 +1,7 @@
 """PB710: the loss on held-out data rises while that of the training falls."""
 
 from collections.abc import Iterator
+from math import log
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def overfitting_gap(
     survey: Survey,
     *,
     lost_above: float = 0.1,
-    much_above: float = 1.0,
+    much_above: float = 0.5,
     few: int = 5,
 ) -> Iterator[Finding]:
     """The held-out loss has passed its lowest point, while the training loss falls on.
@@ -32,7 +33,8 @@ def overfitting_gap(
         for them in cross-entropy. Measured on MLPs trained far too long (Adam, 100
         epochs; digits with and without label noise, 2 seeds each): up to 0.05 of the
         gain lost cost 1 point of accuracy at most, 0.12 to 0.24 cost 3 to 12 points,
-        0.38 to 0.70 cost 3 to 27; of a squared error the share lost is that of R2.
+        0.38 to 0.70 cost 3 to 27. A net that is right may lose all of it. Of a squared
+        error the share lost is that of R2.
 
     Evidence:
         low: the lowest held-out loss, at step `at`; held: the last ones, their median.
@@ -43,7 +45,8 @@ def overfitting_gap(
 
     Args:
         lost_above: the share lost from which on it is told, as info.
-        much_above: the share lost for a warning: nothing of the gain is left.
+        much_above: the share lost for a warning, where the loss is no cross-entropy:
+            of a constant output that has no more than the logarithm of the classes.
         few: held-out losses before any is judged.
 
     Remedy:
@@ -103,9 +106,17 @@ def overfitting_gap(
             "lost": lost,
             "noise": noise,
         },
-        severity=Severity.WARNING if lost > much_above else Severity.INFO,
+        severity=Severity.WARNING
+        if lost > much_above and _of_numbers(survey, now.constant)
+        else Severity.INFO,
         remedy=Remedy(
             advice="Keep the state of step {at} (early stopping); or take more data, "
             "or augment it; or add weight decay or dropout; or take a smaller net."
         ),
     )
+
+
+def _of_numbers(survey: Survey, constant: float | None) -> bool:
+    """Return whether the loss cannot be the cross-entropy of classes."""
+    units = max([2, *(site.out for site in survey.sites if site.is_output)])
+    return constant is not None and constant > 1.05 * log(units)
