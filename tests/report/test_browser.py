@@ -158,6 +158,24 @@ def test_a_mark_in_a_picture_opens_its_finding(opened):
     tab.wait_for_function("document.querySelector('#f1 details').open")
 
 
+def test_paper_shows_what_is_folded_and_nothing_to_type_in(opened):
+    tab = opened("run")
+    seen = "document.querySelector('table.findings dd').checkVisibility()"
+    assert not tab.evaluate(seen)
+    tab.emulate_media(media="print")
+    assert tab.evaluate(seen)
+    assert not tab.locator("input").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("motion", "scrolls"), [("reduce", "auto"), ("no-preference", "smooth")]
+)
+def test_nothing_moves_for_those_who_do_not_want_it(opened, motion, scrolls):
+    tab = opened("run", reduced_motion=motion)
+    style = "getComputedStyle(document.documentElement).scrollBehavior"
+    assert tab.evaluate(style) == scrolls
+
+
 def test_what_pictures_are_called(opened):
     tree = opened("run").locator("main").aria_snapshot()
     assert "Losses and findings of 2026-11-21-a over its steps" in tree
