@@ -165,6 +165,18 @@ def test_model_and_optimiser_are_as_they_were():
     assert not any(part._forward_pre_hooks or part._forward_hooks for part in parts)
 
 
+def test_a_twin_that_fails_costs_the_training_nothing(monkeypatch):
+    def failing(*_):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("plumbob.hosts.keras._input", failing)
+    watcher = Watcher(every=1)
+    with pytest.warns(UserWarning, match="no units are seen"):
+        watched = fit(mlp(), watcher, epochs=1)
+    assert same(watched, fit(mlp(), epochs=1))
+    assert len(watcher.watch.judged.history.loss.values) == 8
+
+
 def test_a_dead_layer_is_found_and_a_healthy_run_is_silent():
     dead, well = Watcher(every=10), Watcher(every=10)
     fit(mlp(dead=True), dead, epochs=5)

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import torch
 
-from plumbob.types import Log
+from plumbob.types import Log, Needs, Site, Survey
 from plumbob.watching.shown import (
     BARS,
     MOST,
+    SAMPLE,
     Histograms,
     histogram,
     listed,
@@ -75,6 +77,21 @@ def test_few_sites_have_bars_of_their_own_and_keep_them():
         "layer2",
     ]
     assert len(histograms.of(log(1))) == 2 * (MOST + 1)
+
+
+def test_weights_are_those_of_the_model_that_is_given():
+    model = torch.nn.Linear(8, 8)
+    torch.nn.init.constant_(model.weight, 0.5)
+    site = Site(name="layer0", kind="linear", out=8, fan_in=8, weight="weight")
+    histograms = Histograms(model)
+    histograms.know(Survey(sites=(site,), known=Needs(0)))
+    found = histograms.of(log(0, sites=2))
+    assert found["weight/layer0"].total == pytest.approx(32)
+    assert "weight/layer1" not in found
+    large = Histograms(torch.nn.Linear(300, 300))
+    large.know(Survey(sites=(site,), known=Needs(0)))
+    counted = large.of(log(0, sites=1))["weight/layer0"].counts.sum()
+    assert 0.5 * SAMPLE < counted <= SAMPLE
 
 
 def test_a_finding_is_one_line():

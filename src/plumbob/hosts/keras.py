@@ -9,9 +9,10 @@ from keras import layers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plumbob.errors import InputError
+from plumbob.errors import InputError, one_line
 from plumbob.survey.stream.unsaved import Hook
 from plumbob.verbs.watch import watch
+from plumbob.watching.outlets import say
 from plumbob.watching.watch import Watch
 
 
@@ -45,6 +46,7 @@ class Watcher(keras.callbacks.Callback):
         self.watch: Watch | None = None
         self.twin: Twin | None = None
         self.loss: Tensor | None = None
+        self.broken: str | None = None
         self.undo: list[Callable[[], Any]] = []
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -71,13 +73,26 @@ class Watcher(keras.callbacks.Callback):
             _replaced(inner, "apply", steps.applying),
         ]
         if not model.jit_compile:
-            hook = Hook(self._called)
+            hook = Hook(self._guarded(self._called))
             self.undo.append(
                 model.register_forward_pre_hook(hook, with_kwargs=True).remove
             )
             for layer, part in twin.parts():
-                hook = Hook(self._listening(part))
+                hook = Hook(self._guarded(self._listening(part)))
                 self.undo.append(layer.register_forward_pre_hook(hook).remove)
+
+    def _guarded(self, act: Callable[..., None]) -> Callable[..., None]:
+        """Return what does it until it fails; the training goes on."""
+
+        def guarded(*given: Any) -> None:
+            if self.broken is None:
+                try:
+                    act(*given)
+                except Exception as error:
+                    self.broken = one_line(error)
+                    say(f"no units are seen from here on ({self.broken})")
+
+        return guarded
 
     def _scaling(self, scale: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def scale_loss(loss: Any) -> Any:

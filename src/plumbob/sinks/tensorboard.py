@@ -13,8 +13,13 @@ class TensorBoard:
 
     Scalars are the bounded set of `plumbob.watching.series`. Histograms show the
     units' biases and effective biases E[z] of all sites and of a few of them, from
-    counts that are already there (`add_histogram_raw`); of weights, whose values are
-    not kept, there are scalars. Findings are texts. All tags begin with "plumbob/".
+    counts that are already there (`add_histogram_raw`). Findings are texts. All tags
+    begin with "plumbob/".
+
+    Args:
+        writer: the writer.
+        model: the model that is watched, for histograms of those few sites' weights
+            too, from a sample of each; without it there are only their norms.
 
     Example:
         >>> from types import SimpleNamespace
@@ -28,13 +33,14 @@ class TensorBoard:
         [('plumbob/loss', 0.5, 3)]
     """
 
-    def __init__(self, writer: Any) -> None:
+    def __init__(self, writer: Any, model: Any = None) -> None:
         self.writer = writer
-        self.histograms = Histograms()
+        self.histograms = Histograms(model)
         self.texts: dict[str, str] = {}
 
     def begin(self, survey: Survey, about: Mapping[str, Any]) -> None:
         """Write what is known of the run."""
+        self.histograms.know(survey)
         rows = [f"- {name}: {value}" for name, value in about.items()]
         self._text("about", "\n".join(rows), 0)
 

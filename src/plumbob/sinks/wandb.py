@@ -19,19 +19,21 @@ class WandB:
 
     Args:
         run: the run.
+        model: the model that is watched, for histograms of a few sites' weights too.
         commit: whether each row of ours ends a step of the run. A run drops rows that
             are logged with a `step` below its own, so that rows of ours could cost
             those of the user: by default they join the user's next row. Say True
             where nothing else is logged.
     """
 
-    def __init__(self, run: Any, *, commit: bool = False) -> None:
+    def __init__(self, run: Any, model: Any = None, *, commit: bool = False) -> None:
         self.run, self.commit = run, commit
-        self.histograms = Histograms()
+        self.histograms = Histograms(model)
         self.alerted: set[tuple[str, str | None]] = set()
 
     def begin(self, survey: Survey, about: Mapping[str, Any]) -> None:
         """Draw over our own count of steps, and note what is known of the run."""
+        self.histograms.know(survey)
         self.run.define_metric("plumbob/step")
         self.run.define_metric("plumbob/*", step_metric="plumbob/step")
         self.run.config.update(

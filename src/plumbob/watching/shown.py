@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from plumbob.types import Finding, Log, Window
+from plumbob.types import Finding, Log, Survey, Window
 
 BARS = 30
 MOST = 6  # sites with histograms of their own
+SAMPLE = 2**15  # elements of a weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +59,18 @@ class Histograms:
 
     A site gets its place when it is the worst (by its dead units, then by the largest
     |E[z]| / sd[z]) or when something is found there, and keeps it, so that a chart
-    tells of one site from then on. Half of the places wait for findings.
+    tells of one site from then on. Half of the places wait for findings. Weights are
+    those of at most `SAMPLE` elements, and only where the model is given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any = None) -> None:
         self.places: dict[str, None] = {}
+        self.named: dict[str, Any] = dict(model.named_parameters()) if model else {}
+        self.weights: dict[str, str] = {}
+
+    def know(self, survey: Survey) -> None:
+        """Note which parameter is the weight of which site."""
+        self.weights = {site.name: site.weight for site in survey.sites}
 
     def found(self, findings: Iterable[Finding]) -> None:
         """Give places to the sites of findings."""
@@ -90,6 +98,12 @@ class Histograms:
             for name in self.places
             for kind, values in facts.get(name, {}).items()
         }
+        for name in self.places:
+            weight = self.named.get(self.weights.get(name, ""))
+            if weight is not None and not hasattr(weight, "placements"):
+                flat = weight.detach().reshape(-1)
+                some = flat[:: -(-len(flat) // SAMPLE) or 1]
+                rows[f"weight/{name}"] = some.float().cpu().numpy()
         drawn = {name: histogram(values) for name, values in rows.items()}
         return {name: one for name, one in drawn.items() if one is not None}
 
