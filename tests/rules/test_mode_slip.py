@@ -2,7 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
+import plumbob
+from nets_history_units import clusters, drawn
 from plumbob.rule import findings
 from plumbob.rules.mode_slip import mode_slip
 from plumbob.types import Losses, Passes, Severity
@@ -79,3 +84,75 @@ def test_norms_without_a_batch_are_a_fault_where_nothing_is_learnt(which):
 
 def test_an_ordinary_loop_is_silent():
     assert not found(training=1000, evaluating=100, norms=3)
+
+
+class Loop:
+    """A small training with dropout and batch norm, watched; what it does between."""
+
+    def __init__(self, between):
+        self.model = nn.Sequential(
+            drawn(8, 16, 0), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2),
+            drawn(16, 4, 1),
+        )  # fmt: skip
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        batches, ((self.x, self.y),) = clusters(60), clusters(1, size=32)
+        with plumbob.watch(
+            self.model, optimizer, loss=cross_entropy, every=5, graph=False,
+            on_finding=None,
+        ) as self.watch:  # fmt: skip
+            for x, y in batches:
+                self.model.train()
+                between(self)
+                optimizer.zero_grad()
+                self.watch.loss(self.model(x), y).backward()
+                optimizer.step()
+
+    def validate(self):
+        with torch.no_grad():
+            self.watch.loss(self.model(self.x), self.y)
+
+    def sample(self):
+        """Dropout in evaluation on purpose: the mean of ten samples of the output."""
+        with torch.no_grad():
+            outputs = torch.stack([self.model(self.x) for _ in range(10)])
+            self.watch.loss(outputs.mean(0), self.y)
+
+    def attack(self):
+        """Gradients of the input in evaluation mode, as an adversarial training."""
+        self.model.eval()
+        x = self.x.clone().requires_grad_()
+        torch.autograd.grad(cross_entropy(self.model(x), self.y), x)
+        self.model.train()
+
+    def generate(self):
+        """As the generator of a GAN makes samples for its critic."""
+        with torch.no_grad():
+            self.model(torch.randn(4, 8))
+
+    def freeze(self):
+        self.model[1].eval()
+
+    def fine_tune(self):
+        self.model[1].eval().requires_grad_(False)
+
+    def properly(self):
+        self.model.eval()
+        self.validate()
+        self.model.train()
+
+
+@pytest.mark.parametrize(
+    ("between", "severity"),
+    [
+        (Loop.validate, Severity.WARNING),
+        (Loop.sample, Severity.INFO),
+        (Loop.attack, None),
+        (Loop.generate, Severity.INFO),
+        (Loop.freeze, Severity.INFO),
+        (Loop.fine_tune, None),
+        (Loop.properly, None),
+    ],
+)
+def test_loops_as_they_are_written(between, severity):
+    told = [f for f in Loop(between).watch.findings if f.code == "PB713"]
+    assert [f.severity for f in told] == ([severity] if severity else [])
