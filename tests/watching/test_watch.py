@@ -1,76 +1,12 @@
 import copy
-import io
-import pickle
-import warnings
 
 import pytest
 import torch
 from torch import nn
 
 import plumbob
+from loops import Kept, batches, broken, net, sgd, train, watched
 from plumbob.errors import FindingError, InputError
-
-
-class Kept:
-    """A sink that keeps what it is given."""
-
-    def __init__(self):
-        self.calls = []
-
-    def begin(self, survey, about):
-        self.calls.append(("begin", survey))
-
-    def write(self, log):
-        self.calls.append(("write", log))
-
-    def tell(self, step, findings):
-        self.calls.append(("tell", step, findings))
-
-    def event(self, step, kind, text):
-        self.calls.append(("event", kind, text))
-
-    def close(self):
-        self.calls.append(("close",))
-
-    def of(self, kind):
-        return [call[1:] for call in self.calls if call[0] == kind]
-
-
-def net(width=8):
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))
-
-
-RULE = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, -0.5, 0]])
-
-
-def batches(count, size=16):
-    random = torch.Generator().manual_seed(1)
-    for _ in range(count):
-        x = torch.randn(size, 4, generator=random)
-        yield x, (x @ RULE).argmax(1)
-
-
-def train(model, optimizer, loss, count=12, on_step=None, size=16):
-    values = []
-    for x, y in batches(count, size):
-        optimizer.zero_grad()
-        value = loss(model(x), y)
-        value.backward()
-        optimizer.step()
-        values.append(value.item())
-        if on_step:
-            on_step(value)
-    return values
-
-
-def sgd(model, lr=0.1):
-    return torch.optim.SGD(model.parameters(), lr=lr)
-
-
-def watched(model, optimizer, **options):
-    options = {"every": 1, "graph": False, "on_finding": None} | options
-    return plumbob.watch(model, optimizer, **options)
 
 
 def test_the_training_is_bit_for_bit_what_it_would_have_been():
@@ -178,7 +114,7 @@ def test_the_first_batch_gives_the_graph_and_what_the_loss_can_be():
         train(model, optimizer, loss)
     survey = watch.report.survey
     assert [site.activation for site in survey.sites] == ["relu", None]
-    _, y = next(batches(1))
+    y = torch.cat([y for _, y in batches(12)])
     share = torch.bincount(y, minlength=3) / len(y)
     entropy = float(-(share * share.log()).nansum())
     assert survey.history.constant == pytest.approx(entropy, rel=1e-3)
@@ -241,23 +177,6 @@ def test_a_callback_may_stop_the_training():
     assert watch.over
 
 
-class Root(nn.Module):
-    """Its root is of a negative number once `at` calls are over."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.calls = at, 0
-
-    def forward(self, x):
-        self.calls += 1
-        return x + (x - 100).sqrt() if self.calls > self.at else x
-
-
-def broken(at=5):
-    model = net()
-    return nn.Sequential(*model[:2], Root(at), model[2])
-
-
 def test_stop_at_the_first_broken_value_with_the_module_that_made_it():
     model, loss = broken(), nn.CrossEntropyLoss()
     optimizer = sgd(model)
@@ -277,141 +196,6 @@ def test_a_broken_output_is_seen_without_a_loss():
     with watched(model, optimizer, every=50) as watch:
         train(model, optimizer, loss)
     assert watch.report.survey.first_break.place == "2"
-
-
-def test_nothing_but_nan_goes_on_to_the_end():
-    model, loss = net(), nn.CrossEntropyLoss()
-    with torch.no_grad():
-        model[0].weight.fill_(float("nan"))
-    optimizer = sgd(model)
-    with watched(model, optimizer, loss=loss, graph=True) as watch:
-        values = train(model, optimizer, loss)
-    assert len(values) == 12
-    assert "PB101" in {f.code for f in watch.findings}
-    assert not watch.report.crashed
-
-
-@pytest.mark.parametrize("method", ["begin", "write", "tell", "event", "close"])
-def test_a_sink_that_raises_is_taken_out_and_told_of_once(method):
-    class Broken(Kept):
-        pass
-
-    def fail(self, *given):
-        self.calls.append(("failed",))
-        raise OSError("gone")
-
-    setattr(Broken, method, fail)
-    model, loss = net(), nn.CrossEntropyLoss()
-    optimizer, bad, good = sgd(model), Broken(), Kept()
-    watch = watched(model, optimizer, loss=loss, sinks=[bad, good])
-    with pytest.warns(UserWarning, match="Broken gets nothing any more") as said, watch:
-        assert len(train(model, optimizer, loss)) == 12
-    assert len(said) == 1
-    assert bad.calls.count(("failed",)) == 1
-    assert len(good.of("write")) == 12
-    assert good.calls[-1] == ("close",)
-
-
-def test_an_error_of_our_own_does_not_reach_the_loop(monkeypatch):
-    def fail(*given, **named):
-        raise ZeroDivisionError("ours")
-
-    monkeypatch.setattr("plumbob.watching.watch.judge", fail)
-    model, loss = net(), nn.CrossEntropyLoss()
-    optimizer = sgd(model)
-    watch = watched(model, optimizer, loss=loss)
-    with pytest.warns(UserWarning, match="ZeroDivisionError: ours") as said, watch:
-        assert len(train(model, optimizer, loss)) == 12
-    assert len(said) == 1
-
-
-def test_a_stream_that_breaks_is_told_of_once(monkeypatch):
-    model, loss = net(), nn.CrossEntropyLoss()
-    optimizer, sink = sgd(model), Kept()
-    watch = watched(model, optimizer, loss=loss, sinks=[sink])
-    monkeypatch.setattr(watch.stream.marks, "compare", lambda _: 1 / 0)
-    with pytest.warns(UserWarning, match="division by zero") as said, watch:
-        assert len(train(model, optimizer, loss)) == 12
-    assert len(said) == 1
-    assert ("event", "lost", "ZeroDivisionError: division by zero") in sink.calls
-    assert "division by zero" in watch.report.not_judged["watching"]
-
-
-def test_a_model_without_parameters():
-    model = nn.Sequential(nn.Flatten(), nn.ReLU())
-    with watched(model, None, graph=True) as watch:
-        for x, _ in batches(6):
-            watch.step(model(x.requires_grad_()).sum())
-    assert watch.report.survey.history.taken == 6
-
-
-def test_a_loop_without_an_optimiser():
-    model = net()
-    with watched(model, None) as watch:
-        for x, y in batches(6):
-            value = nn.functional.cross_entropy(model(x), y)
-            value.backward()
-            with torch.no_grad():
-                for p in model.parameters():
-                    p -= 0.1 * p.grad
-                    p.grad = None
-            watch.step(value)
-    report = watch.report
-    assert report.survey.history.loss.steps.tolist() == list(range(6))
-    assert "optimizer" in report.survey.unseen
-
-
-@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()])
-def test_an_exception_in_the_loop_goes_its_way(error):
-    model, loss = net(), nn.CrossEntropyLoss()
-    optimizer, sink = sgd(model), Kept()
-
-    def fail(value):
-        raise error
-
-    watch = watched(model, optimizer, loss=loss, sinks=[sink])
-    with pytest.raises(type(error)), watch:
-        train(model, optimizer, loss, on_step=fail)
-    kinds = [kind for kind, _ in sink.of("event")]
-    assert kinds == ["exception", "end"]
-    assert sink.calls[-1] == ("close",)
-    assert not model._forward_hooks
-    assert not loss._forward_hooks
-
-
-def test_every_hook_is_taken_off():
-    model, loss = net(), nn.CrossEntropyLoss()
-    optimizer = sgd(model)
-    with watched(model, optimizer, loss=loss):
-        train(model, optimizer, loss)
-    for module in (*model.modules(), loss):
-        assert not module._forward_hooks
-        assert not module._forward_pre_hooks
-    assert not optimizer._optimizer_step_pre_hooks
-    assert not optimizer._optimizer_step_post_hooks
-
-
-def test_models_are_saved_and_copied_meanwhile():
-    model, loss = net(), nn.CrossEntropyLoss()
-    optimizer, before = sgd(model), list(model.state_dict())
-    with watched(model, optimizer, loss=loss) as watch:
-        train(model, optimizer, loss, 4)
-        assert list(model.state_dict()) == before
-        file = io.BytesIO()
-        torch.save(model, file)
-        file.seek(0)
-        loaded = torch.load(file, weights_only=False)
-        copies = [loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
-        copy.deepcopy(optimizer)
-        copy.deepcopy(loss)
-        x, _ = next(batches(1))
-        taken = watch.stream.taken
-        for other in copies:
-            assert torch.equal(other(x), model(x))
-            other(x).sum().backward()
-        assert b"plumbob" not in file.getvalue()
-        assert watch.stream.taken == taken
-        assert watch.stream.broken is None
 
 
 def gan():
@@ -452,15 +236,3 @@ def test_wrong_words_are_refused():
         plumbob.watch({"a": 3})
     with pytest.raises(InputError, match="CrossEntropyLoss"):
         plumbob.watch(model, loss=nn.CrossEntropyLoss)
-
-
-def test_warnings_that_are_errors_do_not_stop_the_training(capsys):
-    model, loss = net(), nn.CrossEntropyLoss()
-    with torch.no_grad():
-        model[0].bias.fill_(-50.0)
-    optimizer = sgd(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with watched(model, optimizer, loss=loss, on_finding="warn", graph=True):
-            assert len(train(model, optimizer, loss, size=256)) == 12
-    assert "plumbob: step 0: PB201 0: " in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """What is read off the first batch of a run: the graph, and what its loss can be."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -14,6 +14,7 @@ from plumbob.survey.modules import module_sites
 from plumbob.survey.outcome import heads
 from plumbob.survey.output import output_facts
 from plumbob.survey.probe import probe
+from plumbob.survey.stream.several import Several
 from plumbob.survey.structures import Structure, ours, read
 from plumbob.types import Output
 
@@ -32,30 +33,35 @@ class Beginning:
 
 
 def begin(
-    model: nn.Module, batch: Batch | str, loss: Callable[..., Any] | None
+    model: nn.Module,
+    batches: Sequence[Batch],
+    loss: Callable[..., Any] | None,
+    *,
+    graph: bool = True,
 ) -> Beginning:
     """Trace the model on its first batch, and ask the loss; leave both as found.
 
     Args:
         model: as it trains, its watching hooks asleep.
-        batch: the first, or why there is none.
+        batches: the first ones.
         loss: of the loop, as loss(outputs, targets).
+        graph: whether it is to be traced.
 
     Returns:
         What could be read; an error costs only what it hinders.
     """
-    if isinstance(batch, str):
-        built = Structure(sites=module_sites(model), unseen={"graph": batch})
-        return Beginning(structure=built, unseen={"graph": batch, "targets": batch})
+    if why := _not_traced(model, batches, graph):
+        built = Structure(sites=module_sites(model))
+        return Beginning(structure=built, unseen={"graph": why, "targets": why})
     with same_random():  # a first import of torch's tracer draws from them
         try:
-            built = read(model, batch)
+            built = read(model, batches[0])
             passed = [strays(model, graph) for graph in built.graphs.values()]
         except Exception as error:
             built = Structure(sites=module_sites(model))
             built.unseen["graph"] = ours(error)
             passed = []
-        output, unseen = _output(model, batch, built, loss)
+        output, unseen = outputs(model, batches, built, loss)
     known = "graph" not in built.unseen
     return Beginning(
         structure=built,
@@ -65,20 +71,49 @@ def begin(
     )
 
 
-def _output(
+def refined(
+    start: Beginning,
     model: nn.Module,
-    batch: Batch,
+    batches: Sequence[Batch],
+    loss: Callable[..., Any] | None,
+) -> Beginning:
+    """Ask the loss again, where there are more batches than one."""
+    if start.output is None or len(batches) < 2:
+        return start
+    found, _ = outputs(model, batches, start.structure, loss)
+    return replace(start, output=found or start.output)
+
+
+def _not_traced(model: nn.Module, batches: Sequence[Batch], graph: bool) -> str | None:
+    if not graph:
+        return "it was not asked for"
+    if isinstance(model, Several):
+        return "several models are not traced together"
+    if not batches:
+        return "no batch was seen outside of compiled code, or it is too large to keep"
+    return None
+
+
+def outputs(
+    model: nn.Module,
+    batches: Sequence[Batch],
     built: Structure,
     loss: Callable[..., Any] | None,
 ) -> tuple[Output | None, dict[str, str]]:
+    """Ask the loss of first batches what it is at the best constants; or say why not.
+
+    Of few samples the best constant knows each: of 50 in ten classes its loss is 4 %
+    too low, of 512 0.4 %.
+    """
     if loss is None:
         return None, {"targets": "no loss given"}
-    if batch.targets is None:
+    batches = [batch for batch in batches if batch.targets is not None]
+    if not batches:
         return None, {"targets": "the loss was not called before the first step"}
     outer = heads(built.sites)
     try:
         with loss_untouched(loss, model):
-            probed = probe(model, [batch], outer, loss=loss, gradients=False)
+            probed = probe(model, batches, outer, loss=loss, gradients=False)
             z = [
                 (site, probed.net_inputs[site.name])
                 for site in outer

@@ -1,6 +1,7 @@
 """What a training loop feeds its model: the first batch, the last, a broken output."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -12,17 +13,21 @@ from plumbob.survey.batches import Batch
 from plumbob.survey.graph import tensors
 from plumbob.survey.stream.unsaved import Hook
 
-FIRST = 64 * 2**20  # bytes of the first batch that are copied
+FIRST = 64 * 2**20  # bytes of the first batch that are copied, of all first ones
+ENOUGH = 512  # samples of first batches, on which a best constant is well known
+BATCHES = 16
 LOOKED = 4096  # numbers of an output of which it is asked whether they are finite
 
 
 class Feed:
     """Hooks on the models that a loop calls; deaf while `asleep`.
 
-    `first` is a copy of what the first call in training got, of its first samples
-    where it is large, `latest` what the last one got, with the model it went to.
+    `first` are copies of what the first calls in training got, of the very first its
+    first samples where it is large; `latest` is what the last one got, with the model
+    it went to.
     `on_broken` is called where an output is not finite, as far as that costs no wait
-    for a device, `on_loss` with a loss that a model returns within its output.
+    for a device, `on_loss` with a loss that a model returns within its output, and
+    `safely` with all that is done here.
     """
 
     def __init__(
@@ -30,17 +35,20 @@ class Feed:
         models: Mapping[str, nn.Module],
         on_broken: Callable[[], None],
         on_loss: Callable[[Tensor], None],
+        safely: Callable[..., None],
     ) -> None:
         self.on_broken, self.on_loss = on_broken, on_loss
         self.asleep = False
-        self.first: Batch | None = None
-        self.first_model: nn.Module | None = None
+        self.first: list[Batch] = []
+        self.full = False  # no more are kept
+        self.aimless = False  # the last of them has no targets yet
         self.latest: tuple[nn.Module, Batch] | None = None
         self.handles: list[Any] = []
+        called, gave = (Hook(partial(safely, f)) for f in (self._called, self._gave))
         for model in models.values():
             self.handles += [
-                model.register_forward_pre_hook(Hook(self._called), with_kwargs=True),
-                model.register_forward_hook(Hook(self._gave)),
+                model.register_forward_pre_hook(called, with_kwargs=True),
+                model.register_forward_hook(gave),
             ]
 
     def _called(self, model: nn.Module, args: Any, kwargs: Any) -> None:
@@ -50,8 +58,23 @@ class Feed:
         samples = len(leaf) if leaf is not None and leaf.ndim else 1
         batch = Batch(args=args, kwargs=kwargs, samples=samples)
         self.latest = (model, batch)
-        if self.first is None:
-            self.first, self.first_model = copied(batch), model
+        if not self.full:
+            self._keep(batch)
+
+    def _keep(self, batch: Batch) -> None:
+        self.aimless = False
+        kept = copied(batch)
+        if kept is not None:
+            self.first.append(kept)
+            self.aimless = True
+        samples = sum(one.samples for one in self.first)
+        self.full = (
+            kept is None
+            or kept.samples < batch.samples
+            or samples >= ENOUGH
+            or len(self.first) >= BATCHES
+            or sum(map(_size, self.first)) + _size(kept) > FIRST
+        )
 
     def _gave(self, model: nn.Module, args: Any, output: Any) -> None:
         if torch.compiler.is_compiling() or self.asleep:
@@ -71,14 +94,10 @@ class Feed:
         model, batch = self.latest
         if batch.targets is None:
             self.latest = model, _with(batch, targets)
-        first = self.first
-        if first is not None and first.targets is None and self.first_model is model:
-            kept = _rows(targets, batch.samples, first.samples)
-            self.first = _with(first, _copy(kept))
-
-    def forget(self) -> None:
-        """Let the last batch go, which its step has been taken on."""
-        self.latest = None
+        if self.aimless:
+            self.aimless = False
+            kept = _rows(targets, batch.samples, self.first[-1].samples)
+            self.first[-1] = _with(self.first[-1], _copy(kept))
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -91,7 +110,7 @@ def copied(batch: Batch) -> Batch | None:
 
     It is where the axis of the samples is not clear.
     """
-    size = sum(t.nbytes for t in tensors((batch.args, dict(batch.kwargs))))
+    size = _size(batch)
     if size > FIRST:
         few = batch.few(max(1, batch.samples * FIRST // size))
         if few is batch:
@@ -99,6 +118,10 @@ def copied(batch: Batch) -> Batch | None:
         batch = few
     args, kwargs = _copy((batch.args, dict(batch.kwargs)))
     return Batch(args=args, kwargs=kwargs, samples=batch.samples)
+
+
+def _size(batch: Batch) -> int:
+    return sum(t.nbytes for t in tensors((batch.args, dict(batch.kwargs))))
 
 
 def _with(batch: Batch, targets: Any) -> Batch:

@@ -4,6 +4,7 @@ import atexit
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +17,13 @@ from plumbob.errors import FindingError, one_line
 from plumbob.judge import Verdict, judge
 from plumbob.settings import Settings
 from plumbob.survey.about import about
-from plumbob.survey.batches import Batch
 from plumbob.survey.history import Past
 from plumbob.survey.optimizer import each
-from plumbob.survey.stream.several import Several, as_one, bare, roots
+from plumbob.survey.stream.several import as_one, bare, roots
 from plumbob.survey.stream.stream import Stream
 from plumbob.survey.stream.unsaved import Hook
 from plumbob.types import Change, Finding, Log, Rule, Severity, Survey
-from plumbob.watching.beginning import Beginning, begin
+from plumbob.watching.beginning import Beginning, begin, refined
 from plumbob.watching.criterion import Criterion
 from plumbob.watching.facts import Weighed, survey, weighed
 from plumbob.watching.feed import Feed
@@ -36,7 +36,7 @@ from plumbob.watching.timeline import Place, Timeline
 if TYPE_CHECKING:
     from plumbob.report.report import Report
 
-GROWTH = 1.25  # the run is judged anew where it has grown by so much
+GROWTH = 1.5  # the run is judged anew where it has grown by so much
 TRIPS = 3  # judgements between two of these, of logs that were taken early
 
 
@@ -80,8 +80,8 @@ class Watch:
         self.judged: Survey | None = None
         self.verdict = Verdict(findings=(), not_judged={}, crashed={})
         optimizers = list(each(optimizer)) if optimizer is not None else []
-        self.criterion = Criterion(loss, self._heard)
-        self.feed = Feed(roots(given), self._suspected, self._own_loss)
+        self.criterion = Criterion(loss, partial(self._safely, self._heard))
+        self.feed = Feed(roots(given), self._suspected, self._own_loss, self._safely)
         self.stream = Stream(given, optimizer, every=every, on_log=self._log)
         note, hold = self.stream.loss, self.stream.validation
         self.ledger = Ledger(note, hold, optimizers, self.model)
@@ -160,12 +160,10 @@ class Watch:
         if self.over:
             return
         atexit.unregister(self.at_exit)
-        try:
-            self.ledger.stepped(self.ledger.optimizers[0] if self.handles else None)
-            self.ledger.validated()
-            self.stream.close()
-        except Exception as error:
-            self._ours(error)
+        own = self.ledger.optimizers
+        self._safely(self.ledger.stepped, own[0] if own else None)
+        self._safely(self.ledger.validated)
+        self._safely(self.stream.close)
         for handle in self.handles:
             handle.remove()
         self.feed.close()
@@ -208,13 +206,20 @@ class Watch:
 
     # What is heard
 
+    def _safely(self, act: Callable[..., None], *given: Any) -> None:
+        """Do it; an error in here is none of the loop's."""
+        try:
+            act(*given)
+        except Exception as error:
+            self._lost(one_line(error))
+
     def _before(self, optimizer: Any, *_: Any) -> None:
-        self._settle(optimizer)
-        self.ledger.validated()
+        self._safely(self._settle, optimizer)
+        self._safely(self.ledger.validated)
         self._stop()
 
     def _after(self, optimizer: Any, *_: Any) -> None:
-        self.ledger.stepped(optimizer)
+        self._safely(self.ledger.stepped, optimizer)
         self._stop()
 
     def _heard(self, value: Tensor, outputs: Any, targets: Any) -> None:
@@ -241,49 +246,41 @@ class Watch:
         """Before a step spoils the weights, look for what made a value not finite."""
         if self.origins.suspect is None:
             return
-        try:
-            with self._asleep():
-                self.origins.search(self.criterion.loss)
-            lost = [v for v in map(float, self.ledger.steps) if not isfinite(v)]
-            if self.origins.found or lost:
-                name, step = self.ledger.name(optimizer), self.stream.taken
-                self.past.note(name, [(step, value) for value in lost[:1]])
-                self._judge(step)
-        except Exception as error:
-            self._ours(error)
+        with self._asleep():
+            self.origins.search(self.criterion.loss)
+        lost = [v for v in map(float, self.ledger.steps) if not isfinite(v)]
+        if self.origins.found or lost:
+            name, step = self.ledger.name(optimizer), self.stream.taken
+            self.past.note(name, [(step, value) for value in lost[:1]])
+            self._judge(step)
 
     # What is measured
 
     def _log(self, log: Log) -> None:
-        try:
-            self.past.add(log)
-            if self.start is None:
-                self._begin()
-            self.outlets.each(lambda sink: sink.write(log))
-            if spoilt(log):
-                self.origins.suspects(self.feed.latest)
-                with self._asleep():
-                    self.origins.search(self.criterion.loss, late=True)
-            if log.step >= self.next:
-                self.next = max(log.step + 1, int(log.step * GROWTH))
-                self.trips = TRIPS
-                self._judge(log.step)
-            elif log.why in {"loss", "gradient"} and self.trips:
-                self.trips -= 1
-                self._judge(log.step)
-        except Exception as error:
-            self._ours(error)
+        self._safely(self._take, log)
+
+    def _take(self, log: Log) -> None:
+        self.past.add(log)
+        if self.start is None:
+            self._begin()
+        self.outlets.each(lambda sink: sink.write(log))
+        if spoilt(log):
+            self.origins.suspects(self.feed.latest)
+            with self._asleep():
+                self.origins.search(self.criterion.loss, late=True)
+        if log.step >= self.next:
+            self.next = max(log.step + 1, int((log.step + 1) * GROWTH))
+            self.trips = TRIPS
+            self._judge(log.step)
+        elif log.why in {"loss", "gradient"} and self.trips:
+            self.trips -= 1
+            self._judge(log.step)
 
     def _begin(self) -> None:
         with self._asleep():
-            first: Batch | str | None = self.feed.first
-            if not self.graph:
-                first = "it was not asked for"
-            elif isinstance(self.model, Several):
-                first = "several models are not traced together"
-            elif first is None:
-                first = "no batch was seen outside of compiled code, or it is too large"
-            self.start = begin(self.model, first, self.criterion.loss)
+            batches = self.feed.first
+            loss = self.criterion.loss
+            self.start = begin(self.model, batches, loss, graph=self.graph)
         self.stream.taps.know(self.start.structure.sites)
         found = self._survey()
         notes = about(self.model)
@@ -302,6 +299,19 @@ class Watch:
             for part in listening:
                 part.asleep = False
             self.stream.taps.open(self.stream.due)
+
+    def _know_more(self) -> None:
+        """Once there are enough samples, ask again what the loss can be on them."""
+        feed = self.feed
+        if (
+            self.start
+            and feed.first
+            and (self.over or (feed.full and not feed.aimless))
+        ):
+            with self._asleep():
+                loss = self.criterion.loss
+                self.start = refined(self.start, self.model, feed.first, loss)
+            feed.first, feed.full = [], True
 
     def _survey(self) -> Survey:
         assert self.start is not None
@@ -326,19 +336,19 @@ class Watch:
         )
 
     def _judge(self, step: int) -> None:
-        try:
-            if self.start is None:
-                self._begin()
-            assert self.start is not None
-            self.weights = weighed(self.model, self.start.structure.sites)
-            self.judged = self._survey()
-            with np.errstate(all="ignore"):  # nothing but NaN is no reason to warn
-                self.verdict = judge(self.judged, self.rules, self.settings)
-            changes = self.timeline.add(step, self.verdict.findings)
-            self.outlets.judged(step, self.verdict)
-        except Exception as error:
-            self._ours(error)
-            return
+        self._safely(self._verdict, step)
+
+    def _verdict(self, step: int) -> None:
+        if self.start is None:
+            self._begin()
+        assert self.start is not None
+        self._know_more()
+        self.weights = weighed(self.model, self.start.structure.sites)
+        self.judged = self._survey()
+        with np.errstate(all="ignore"):  # nothing but NaN is no reason to warn
+            self.verdict = judge(self.judged, self.rules, self.settings)
+        changes = self.timeline.add(step, self.verdict.findings)
+        self.outlets.judged(step, self.verdict)
         for change in changes:
             self._tell(change)
 
@@ -367,10 +377,6 @@ class Watch:
     def _ask_stream(self) -> None:
         if self.stream.broken is not None:
             self._lost(self.stream.broken)
-
-    def _ours(self, error: Exception) -> None:
-        """Note an error of our own; the training goes on."""
-        self._lost(one_line(error))
 
     def _lost(self, why: str) -> None:
         if "watching" not in self.unseen:
