@@ -257,6 +257,10 @@ def test_findings_that_differ_by_numbers_are_told_once():
     made = run(changes=(), findings=many)
     (entry,) = entries(made)
     assert len(entry.others) == 19
+    later = Change(step=50, kind="new", finding=many[0])
+    sooner = Change(step=10, kind="new", finding=many[1])
+    (entry,) = entries(run(changes=(sooner, later), findings=many[:2]))
+    assert (entry.first.found, entry.found) == (50, 10)
     page = run_html.render(made)
     sound(page)
     assert "(model)" not in page

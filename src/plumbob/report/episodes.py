@@ -57,6 +57,11 @@ class Entry:
         return self.first.severity.name.lower()
 
     @property
+    def found(self) -> int:
+        """The step at which the first of them was found."""
+        return min(one.found for one in self.all)
+
+    @property
     def gone(self) -> int | None:
         """The step at which the last of them went; None where one holds."""
         ends = [one.gone for one in self.all]

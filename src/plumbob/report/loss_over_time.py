@@ -9,7 +9,7 @@ from plumbob.report.curves import area, described, line, pixel, tag, thinned
 from plumbob.report.episodes import Entry
 from plumbob.report.over_time import LEFT, RIGHT, Frame, steps
 from plumbob.report.words import figure
-from plumbob.types import Run
+from plumbob.types import Losses, Run
 
 _BARS = 14  # findings that are drawn
 _BAR = 22.0  # height of one
@@ -50,7 +50,7 @@ def _says(run: Run, found: Sequence[Entry]) -> str:
             ends = f"from {figure(float(known[0]))} to {figure(float(known[-1]))}"
             parts.append(f"{name} {ends}")
     for entry in found[:_BARS]:
-        parts.append(f"{entry.first.finding.code} found at step {entry.first.found}")
+        parts.append(f"{entry.first.finding.code} found at step {entry.found}")
     return f"{run.history.taken} steps; " + ("; ".join(parts) or "no loss is known")
 
 
@@ -87,53 +87,55 @@ def _levels(run: Run, frame: Frame) -> list[Markup]:
 
 
 def _series(run: Run, frame: Frame) -> list[Markup]:
-    names = [*run.history.losses, *(["validation"] if run.history.held else [])]
-    all_ = [
-        *run.history.losses.values(),
-        *([run.history.held] if run.history.held else []),
-    ]
+    """Return the curves of all losses, with their names above."""
     body, x = list[Markup](), LEFT
-    most = int((frame.width - LEFT - RIGHT) / 2)
-    for i, (name, one) in enumerate(zip(names, all_, strict=True)):
-        held = one is run.history.held
-        thin = thinned(one.steps, one.values, frame.last, most)
-        xs, kind = frame.steps(thin.x), "held" if held else "loss"
-        dash = _DASHES[i % len(_DASHES)] if not held else "none"
-        low, high = frame.losses(thin.low), frame.losses(thin.high)
-        if len(one.steps) > len(thin.x):
-            body.append(tag("path", class_=f"{kind} range", d=area(xs, low, high)))
-        path = line(xs, frame.losses(thin.middle))
-        body.append(tag("path", class_=kind, stroke_dasharray=dash, d=path))
-        if held and len(thin.x) <= 60:
-            dots = "".join(
-                f"M{pixel(a - 2.5)} {pixel(b)}a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0-5 0z"
-                for a, b in zip(xs, frame.losses(thin.middle), strict=True)
-                if np.isfinite(b)
-            )
-            body.append(tag("path", class_="held dots", d=dots))
+    shown = [
+        ("loss", name, one, _DASHES[i % len(_DASHES)])
+        for i, (name, one) in enumerate(run.history.losses.items())
+    ]
+    if run.history.held is not None:
+        shown.append(("held", "validation", run.history.held, "none"))
+    for kind, name, one, dash in shown:
         body += [
+            *_curve(kind, one, dash, frame),
             tag("path", class_=kind, stroke_dasharray=dash, d=f"M{pixel(x)} 12h22"),
             tag("text", name, x=pixel(x + 28), y=16),
         ]
         x += 48 + 7.0 * len(name)
-        broken = one.steps[~np.isfinite(one.values)]
-        if len(broken):
-            at = frame.steps.at(float(broken[0]))
-            end = at > frame.width / 2
-            body.append(
-                tag(
-                    "text",
-                    f"x not finite from step {figure(int(broken[0]))}",
-                    class_="error end" if end else "error",
-                    x=pixel(at),
-                    y=pixel(frame.losses.end + 10),
-                )
-            )
-    word = "log scale" if frame.losses.log else ""
-    if not names:
-        word = "no loss is known"
+    word = "no loss is known" if not shown else "log scale" if frame.losses.log else ""
     at = pixel(frame.width - RIGHT)
     return [*body, tag("text", word, class_="end muted", x=at, y=16)]
+
+
+def _curve(kind: str, one: Losses, dash: str, frame: Frame) -> list[Markup]:
+    """Return one curve: its range, its middle, and where it is not finite."""
+    most = int((frame.width - LEFT - RIGHT) / 2)
+    thin = thinned(one.steps, one.values, frame.last, most)
+    xs, ys = frame.steps(thin.x), frame.losses(thin.middle)
+    body = [tag("path", class_=kind, stroke_dasharray=dash, d=line(xs, ys))]
+    if len(one.steps) > len(thin.x):
+        spread = area(xs, frame.losses(thin.low), frame.losses(thin.high))
+        body.insert(0, tag("path", class_=f"{kind} range", d=spread))
+    if kind == "held" and len(xs) <= 60:
+        dots = "".join(
+            f"M{pixel(x - 2.5)} {pixel(y)}a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0-5 0z"
+            for x, y in zip(xs, ys, strict=True)
+            if np.isfinite(y)
+        )
+        body.append(tag("path", class_="held dots", d=dots))
+    broken = one.steps[~np.isfinite(one.values)]
+    if len(broken):
+        at = frame.steps.at(float(broken[0]))
+        body.append(
+            tag(
+                "text",
+                f"x not finite from step {figure(int(broken[0]))}",
+                class_="error end" if at > frame.width / 2 else "error",
+                x=pixel(at),
+                y=pixel(frame.losses.end + 10),
+            )
+        )
+    return body
 
 
 def _bars(
@@ -143,7 +145,7 @@ def _bars(
     end = frame.steps.at(max(run.history.taken - 1, 0))
     for i, entry in enumerate(found):
         y = top + _BAR * i
-        first = frame.steps.at(entry.first.found)
+        first = frame.steps.at(entry.found)
         gone = end if entry.gone is None else frame.steps.at(entry.gone)
         spells = [
             (frame.steps.at(a), end if b is None else frame.steps.at(b))
@@ -158,7 +160,7 @@ def _bars(
             bars += f"M{pixel(gone)} {pixel(y - 4)}v8"
         finding = entry.first.finding
         right = first > LEFT + (frame.width - LEFT) * 0.55
-        says = f"{finding.name} at step {figure(entry.first.found)}"
+        says = f"{finding.name} at step {figure(entry.found)}"
         if entry.gone is not None:
             says += f", gone at {figure(entry.gone)}"
         words = tag(

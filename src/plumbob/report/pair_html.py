@@ -135,8 +135,7 @@ def both(one: Run, two: Run) -> list[Both]:
     table = list[Both]()
     for which in {**found[0], **found[1]}:
         a, b = found[0].get(which), found[1].get(which)
-        episode = a or b
-        assert episode is not None
+        episode = a or found[1][which]
         table.append(
             Both(
                 finding=episode.finding,

@@ -40,8 +40,10 @@ def verdict(run: Run) -> str:
 
 
 def worst(run: Run) -> str:
-    """Return the word of the worst that holds; "ok" where nothing does."""
+    """Return the worst that holds in a word; "ok": nothing, "info": not judged."""
     held = counts(episodes(run))
+    if not run.judged:
+        return "info"
     return next((s.name.lower() for s, n in held.items() if n), "ok")
 
 
