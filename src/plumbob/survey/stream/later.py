@@ -19,7 +19,7 @@ class Later:
         for device, places in devices.items():
             dtype = torch.float32 if device.type == "mps" else torch.float64
             flat = [some[at].detach().reshape(-1).to(dtype) for at in places]
-            self.copies.append((places, *_sent(torch.cat(flat))))
+            self.copies.append((places, *sent(torch.cat(flat))))
 
     @property
     def ready(self) -> bool:
@@ -38,7 +38,8 @@ class Later:
         return found
 
 
-def _sent(packed: Tensor) -> tuple[Tensor, Any]:
+def sent(packed: Tensor) -> tuple[Tensor, Any]:
+    """Return a copy on the host, and the event that says that it has arrived."""
     if packed.device.type != "cuda":
         return packed.cpu(), None
     host = torch.empty_like(packed, device="cpu", pin_memory=True)

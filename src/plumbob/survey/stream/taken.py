@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from plumbob.survey.stream.later import sent
 from plumbob.survey.stream.ranks import (
     BEYOND,
     COUNT,
@@ -101,7 +102,7 @@ def take(states: Mapping[str, Tensor], samples: int, *, together: bool) -> list[
     for name, state in states.items():
         devices.setdefault(state.device, []).append(name)
     parts: list[Part] = []
-    for device, names in devices.items():
+    for names in devices.values():
         some = [states[name] for name in names]
         sizes = [state.shape[1] for state in some]
         packed = torch.cat(some, dim=1)
@@ -109,18 +110,8 @@ def take(states: Mapping[str, Tensor], samples: int, *, together: bool) -> list[
         torch._foreach_copy_(some, anew)  # pyright: ignore
         if together:
             packed = joined(packed, samples)
-        parts.append(Part(names, sizes, *_to_host(packed, device)))
+        parts.append(Part(names, sizes, *sent(packed)))
     return parts
-
-
-def _to_host(packed: Tensor, device: torch.device) -> tuple[Tensor, Any]:
-    if device.type != "cuda":
-        return packed.cpu(), None
-    host = torch.empty_like(packed, device="cpu", pin_memory=True)
-    host.copy_(packed, non_blocking=True)
-    event = torch.cuda.Event()
-    event.record(torch.cuda.current_stream(device))
-    return host, event
 
 
 def begun(packed: Tensor) -> Tensor:
