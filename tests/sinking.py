@@ -75,8 +75,8 @@ def finding(site="layer7", code="PB701", severity=Severity.ERROR):
         name="loss-non-finite",
         site=site,
         severity=severity,
-        message="The loss is not finite.",
-        cause="It overflowed.",
+        message="the loss is not finite",
+        cause="it overflowed",
         evidence={},
         remedy=Remedy(advice="Lower the learning rate."),
     )

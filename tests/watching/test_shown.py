@@ -96,8 +96,8 @@ def test_weights_are_those_of_the_model_that_is_given():
 
 def test_a_finding_is_one_line():
     assert sentence(finding()) == (
-        "error PB701 loss-non-finite at layer7: The loss is not finite. "
-        "It overflowed. Lower the learning rate."
+        "error PB701 loss-non-finite at layer7: the loss is not finite "
+        "(cause: it overflowed). Lower the learning rate."
     )
     assert listed(()) == "no findings"
     assert listed([finding(), finding(site=None)]).count("\n") == 1

@@ -109,7 +109,8 @@ class Histograms:
 
 
 def _facts(window: Window) -> dict[str, Float[Any, " out"]]:
-    found = {"effective bias": window.z.mean}
+    known = window.z.count > 0
+    found = {"effective bias": np.where(known, window.z.mean, np.nan)}
     if window.bias is not None:
         found["bias"] = window.bias
     return found
@@ -127,8 +128,8 @@ def sentence(finding: Finding) -> str:
     """Return a finding in one line: severity, code, name, place, what, why, remedy."""
     severity = finding.severity.name.lower() if finding.severity is not None else ""
     place = f" at {finding.site}" if finding.site else ""
-    says = " ".join((finding.message, finding.cause, finding.remedy.advice))
-    return f"{severity} {finding.code} {finding.name}{place}: {says}"
+    what = f"{severity} {finding.code} {finding.name}{place}: {finding.message}"
+    return f"{what} (cause: {finding.cause}). {finding.remedy.advice}"
 
 
 def listed(findings: Sequence[Finding]) -> str:
