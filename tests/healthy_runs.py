@@ -12,8 +12,8 @@ from healthy import FAMILIES
 from healthy_generative import Pair
 from plumbob import Severity
 
-# In the epochs that are enough for a check these are not done: they get 13 % of the way,
-# and 65 % accuracy.
+# In the epochs that are enough for a check these are not done: they come 13 % of the
+# way, and to an accuracy of 65 %.
 EPOCHS = {"autoencoder": 40, "one_hot_mse": 40}
 
 
