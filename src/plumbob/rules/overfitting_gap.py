@@ -70,11 +70,12 @@ def overfitting_gap(
     """
     history = survey.history
     assert history is not None
-    assert history.held is not None
     now, loss = standing(history), history.loss
+    if now is None or loss is None or history.held is None:
+        return
     finite = np.isfinite(history.held.values)
     steps, held = history.held.steps[finite], history.held.values[finite]
-    if now is None or loss is None or len(held) < few:
+    if len(held) < few:
         return
     place = int(held.argmin())
     last = float(np.median(held[-3:]))
