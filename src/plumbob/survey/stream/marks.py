@@ -106,13 +106,10 @@ class Marks:
         ]
 
     @torch.no_grad()
-    def keep(self, optimizer: Any, measured: list[Tensor] | None) -> None:
-        """Keep what was measured, of all ranks where they measure together.
-
-        None: something went wrong here, which the other ranks must not wait for.
-        """
-        for number, part in enumerate(self.parts[id(optimizer)][1]):
-            numbers = part.unknown() if measured is None else measured[number]
+    def keep(self, optimizer: Any, measured: list[Tensor]) -> None:
+        """Keep what was measured, of all ranks where they measure together."""
+        parts = self.parts[id(optimizer)][1]
+        for part, numbers in zip(parts, measured, strict=True):
             for group in part.groups if self.together else ():
                 torch.distributed.all_reduce(numbers, group=group)
             self.found.append(self._found(part, part.given, numbers))

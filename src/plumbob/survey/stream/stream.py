@@ -209,9 +209,9 @@ class Stream:
             return
         if id(optimizer) in self.owed:
             self.owed.discard(id(optimizer))
+            measured = self._safely(self.marks.compare, optimizer)
             if self.marks.together and self._left():
                 return
-            measured = self._safely(self.marks.compare, optimizer)
             self._safely(self.marks.keep, optimizer, measured)
             if self.marks.together:
                 self._safely(self._compare_ranks, optimizer)
@@ -274,9 +274,7 @@ class Stream:
     def _compare_ranks(self, optimizer: Any) -> None:
         for part in self.marks.parts[id(optimizer)][1]:
             if not part.groups:
-                sums = self._safely(part.checks)
-                found = self.agreement.apart(part.unknown() if sums is None else sums)
-                self.apart.append((part.names, found))
+                self.apart.append((part.names, self.agreement.apart(part.checks())))
 
     def _collect(self, together: bool = False) -> None:
         # first, before anything can go wrong: with `together` other ranks wait for it
@@ -342,6 +340,7 @@ class Stream:
         self._send(wait=True)
 
     def _end(self) -> None:
+        self.marks.together = False  # whoever ends late, or early, waits for nobody
         if self.marks.found and self.at < self.taken:
             self._collect()
         self._send(wait=True)

@@ -1,0 +1,85 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import two_ranks
+
+SCRIPT = Path(two_ranks.__file__)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Return what the cases give on two ranks; a deadlock would fail."""
+    store = tmp_path_factory.mktemp("ranks") / "store"
+    command = [sys.executable, "-W", "ignore", str(SCRIPT)]
+    runs = [
+        subprocess.Popen(
+            [*command, str(rank), str(store)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        done = [run.communicate(timeout=200) for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
+    assert [run.returncode for run in runs] == [0, 0], done
+    found = [json.loads(out.splitlines()[-1]) for out, _ in done]
+    return {case: [one[case] for one in found] for case in found[0]}
+
+
+def whole():
+    """Return sizes and gradient norms of the first step on all data, by name."""
+    import torch
+
+    net = two_ranks.net()
+    parts = []
+    for rank in range(2):
+        torch.manual_seed(rank)
+        parts.append(torch.randn(8, 300))
+    net(torch.cat(parts)).square().mean().backward()
+    named = dict(net.named_parameters())
+    sizes = {n: float(p.detach().norm()) for n, p in named.items()}
+    return sizes, {n: float(p.grad.norm()) for n, p in named.items()}
+
+
+@pytest.mark.parametrize("case", ["ddp", "fsdp"])
+def test_marks_are_of_the_whole_on_every_rank(both, case):
+    first, second = both[case]
+    sizes, norms = whole()
+    for found in (first, second):
+        assert found["broken"] is None
+        assert found["steps"] == [0, 1, 2, 3, 4, 5]
+        for name, norm in norms.items():
+            assert found["norms"][name] == pytest.approx(norm, rel=1e-4)
+            close = 0.02 if name == "0.weight" else 1e-4  # of which a sample is taken
+            assert found["sizes"][name] == pytest.approx(sizes[name], rel=close)
+        assert not any(found["apart"])
+    assert first["moved"]["0.bias"] == pytest.approx(second["moved"]["0.bias"])
+
+
+def test_copies_that_drift_apart_are_told(both):
+    first, second = both["drift"]
+    assert first["apart"] == second["apart"]
+    assert [bool(some) for some in first["apart"]] == [False] * 3 + [True] * 3
+    assert set(first["apart"][-1]) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_a_rank_that_watches_alone_waits_for_nobody(both):
+    first, second = both["alone"]
+    assert first["steps"] == [0, 1, 2, 3, 4, 5]
+    assert first["broken"] is None
+    assert second["steps"] == []
+
+
+def test_what_breaks_on_one_rank_ends_the_watch_on_all(both):
+    first, second = both["broken"]
+    assert second["broken"].startswith("TypeError")
+    assert first["broken"] == "something went wrong on another rank"
+    assert first["steps"] == second["steps"] == [0, 1]
