@@ -312,7 +312,8 @@ class Stream:
         groups += self.by_hand.param_groups
         held = {id(p) for group in groups for p in group["params"]}
         named = self.model.named_parameters()
-        return tuple(n for n, p in named if p.grad is not None and id(p) not in held)
+        stray = {n: p for n, p in named if p.requires_grad and id(p) not in held}
+        return tuple(n for n, p in stray.items() if p.grad is not None)
 
     def _biases(self) -> dict[str, Any]:
         found = {s.name: self.model.get_parameter(s.bias) for s in self.sites if s.bias}
