@@ -64,7 +64,7 @@ def gradients_not_cleared(
     assert survey.history is not None
     looked, uncleared = survey.history.looked, survey.history.uncleared
     # one pass may come from before the watch
-    if uncleared < 2 or uncleared <= share_above * looked:
+    if not looked or uncleared < 2 or uncleared <= share_above * looked:
         return
     yield Finding(
         message="{uncleared} of {looked} first backward passes of a step ({share:.0%}) "
