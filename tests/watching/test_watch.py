@@ -3,6 +3,8 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._dynamo.utils import counters
 
 import plumbob
 from loops import Kept, batches, broken, net, sgd, train, watched
@@ -236,3 +238,30 @@ def test_wrong_words_are_refused():
         plumbob.watch({"a": 3})
     with pytest.raises(InputError, match="CrossEntropyLoss"):
         plumbob.watch(model, loss=nn.CrossEntropyLoss)
+
+
+def test_only_the_first_rank_records(monkeypatch, tmp_path):
+    for name, value in {"is_initialized": True, "get_rank": 1}.items():
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    sink = Kept()
+    watch = watched(net(), None, sinks=[sink], run=tmp_path / "run", live=True)
+    monkeypatch.undo()
+    watch.close()
+    assert watch.run is None
+    assert not sink.calls
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_compiled_model_keeps_its_graphs():
+    model, loss = net(), nn.CrossEntropyLoss()
+    optimizer = sgd(model)
+    graphs = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(model, backend=graphs)
+    counters.clear()
+    with watched(compiled, optimizer, loss=loss, every=5, graph=True) as watch:
+        train(compiled, optimizer, loss, 16)
+    assert not counters["graph_break"]
+    assert graphs.frame_count <= 2  # measured and not
+    survey = watch.report.survey
+    assert [site.activation for site in survey.sites] == ["relu", None]
+    assert set(survey.history.windows) == {"0", "2"}

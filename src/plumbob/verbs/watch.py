@@ -32,7 +32,9 @@ def watch(
     """Watch a training from its first step; findings appear while it runs.
 
     The training goes on as it would have, bit for bit, and so it does when something
-    of plumbob's own breaks, a sink or a disk: that is said once.
+    of plumbob's own breaks, a sink or a disk: that is said once. On several ranks watch
+    on each of them, after `init_process_group`: their readings are added up, and the
+    first one records and warns.
 
     Args:
         model: the module that is trained, compiled or not, or a dict or list of
@@ -92,9 +94,10 @@ def watch(
         severity = Severity[severity.upper()]
     rules = shelf()
     chosen = (settings or Settings()).choose(rules, select=select, ignore=ignore)
-    outlets = list(sinks)
+    first = _rank() == 0  # readings are of all ranks together: one of them tells
+    outlets = list(sinks) if first else []
     folder = None
-    if run:
+    if run and first:
         try:
             recorder = RunFile.new(None if run is True else Path(run))
         except OSError as error:
@@ -102,7 +105,7 @@ def watch(
         else:
             outlets.append(recorder)
             folder = recorder.folder
-    if sys.stderr.isatty() if live is None else live:
+    if first and (sys.stderr.isatty() if live is None else live):
         from plumbob.watching.live import Live
 
         outlets.append(Live())
@@ -121,7 +124,7 @@ def watch(
         loss=loss,
         every=every,
         sinks=outlets,
-        on_finding=warn if on_finding == "warn" else _called(on_finding),
+        on_finding=_called(warn if on_finding == "warn" and first else on_finding),
         stops=on_finding == "raise",
         severity=severity,
         graph=graph,
@@ -131,3 +134,10 @@ def watch(
 
 def _called(on_finding: Any) -> Any:
     return on_finding if callable(on_finding) else None
+
+
+def _rank() -> int:
+    from torch import distributed
+
+    spread = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_rank() if spread else 0
