@@ -6,7 +6,7 @@ from torch import Tensor, distributed
 
 # The rows of a tap's state: a number per unit each. What is joined has one row more,
 # of values that came from units that were not finite on their rank.
-COUNT, SHIFT, SUM, SQUARES, POSITIVE, HIGH, LOW, BEYOND = range(8)
+SHIFT, COUNT, SUM, SQUARES, POSITIVE, HIGH, LOW, BEYOND = range(8)
 ROWS = 8
 SPOILT = 8
 
@@ -41,4 +41,4 @@ def joined(
     n, total, squares, positive, beyond, spoilt = added.unbind()
     high, low = extreme[0], -extreme[1]
     shift = torch.zeros_like(n)
-    return torch.stack([n, shift, total, squares, positive, high, low, beyond, spoilt])
+    return torch.stack([shift, n, total, squares, positive, high, low, beyond, spoilt])

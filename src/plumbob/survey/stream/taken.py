@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,9 @@ from plumbob.survey.stream.ranks import (
     joined,
 )
 from plumbob.types import Moments
+
+# The rows after the shift before anything is added
+EMPTY = (0.0, 0.0, 0.0, 0.0, -inf, inf, 0.0)
 
 
 class Units(NamedTuple):
@@ -93,10 +98,13 @@ class Taken:
         return found
 
 
-def take(states: Mapping[str, Tensor], samples: int, *, together: bool) -> list[Part]:
-    """Copy the states and begin anew from the means; one pass per device.
+def take(
+    states: Mapping[str, Tensor], samples: int, *, together: bool, centre: bool
+) -> list[Part]:
+    """Copy the states and empty them; one pass per device.
 
-    No operation waits for the device. With `together` the copies are of all ranks.
+    No operation waits for the device. With `together` the copies are of all ranks,
+    with `centre` the shift becomes the mean so far.
     """
     devices: dict[torch.device, list[str]] = {}
     for name, state in states.items():
@@ -106,30 +114,30 @@ def take(states: Mapping[str, Tensor], samples: int, *, together: bool) -> list[
         some = [states[name] for name in names]
         sizes = [state.shape[1] for state in some]
         packed = torch.cat(some, dim=1)
-        anew = list(_anew(packed).split(sizes, dim=1))
-        torch._foreach_copy_(some, anew)  # pyright: ignore
+        empty = _empty(packed.device, packed.dtype)
+        if centre:
+            shifts = _centred(packed).split(sizes)
+            torch._foreach_copy_([s[SHIFT] for s in some], list(shifts))  # pyright: ignore
+        rows = [state[COUNT:] for state in some]
+        torch._foreach_copy_(rows, [empty.expand_as(row) for row in rows])  # pyright: ignore
         if together:
             packed = joined(packed, samples)
         parts.append(Part(names, sizes, *sent(packed)))
     return parts
 
 
-def begun(packed: Tensor) -> Tensor:
-    """Make the rows of a state empty, its shift not known; returns it."""
-    packed.zero_()
-    packed[SHIFT] = torch.nan
-    packed[HIGH] = -torch.inf
-    packed[LOW] = torch.inf
-    return packed
+@cache
+def _empty(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return EMPTY as a column; made anew it would wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(EMPTY, device=device, dtype=dtype)[:, None]
 
 
-def _anew(packed: Tensor) -> Tensor:
-    """Return empty rows, shifted by the mean so far, or by 0 if that is not finite."""
-    fresh = begun(torch.empty_like(packed))
+def _centred(packed: Tensor) -> Tensor:
+    """Return the mean so far as the shift, or 0 where that is not finite."""
     count, shift = packed[COUNT], packed[SHIFT]
     mean = torch.where(count > 0, shift + packed[SUM] / count, shift)
-    fresh[SHIFT] = torch.where(mean.isinf() | mean.isnan() & (count > 0), 0.0, mean)
-    return fresh
+    return torch.where(mean.isinf() | mean.isnan() & (count > 0), 0.0, mean)
 
 
 def _some(z: Moments, own: slice) -> Moments:

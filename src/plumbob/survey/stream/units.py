@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import torch
@@ -11,8 +12,7 @@ from torch import Tensor, nn
 
 from plumbob.errors import one_line
 from plumbob.survey.stream.places import Place, place, unknown
-from plumbob.survey.stream.ranks import ROWS
-from plumbob.survey.stream.taken import Taken, begun, take
+from plumbob.survey.stream.taken import EMPTY, Taken, take
 from plumbob.survey.stream.unsaved import Unsaved
 from plumbob.survey.tally import SATURATED_ABOVE, by_unit
 from plumbob.types import Site
@@ -38,9 +38,9 @@ class Gate:
 class Tap(Unsaved):
     """A forward hook that adds up the units of one map while the gate is open.
 
-    Its state is one tensor of ROWS numbers per unit: 32 bytes, in float32, or 64 where
-    the map is in float64. A result is shifted by the mean at the last `collect` (by
-    that of its first rows at first), so that squares do not cancel. Every operation is
+    Its state is one tensor of 8 numbers per unit: 32 bytes, in float32, or 64 where the
+    map is in float64. A result is shifted by a mean of before (by that of its first
+    rows at first), so that squares do not cancel. Every operation is
     on tensors, in place and without synchronisation, so that torch.compile takes it
     into its graph; a result is read at once, before anything can change it.
 
@@ -94,7 +94,7 @@ class Tap(Unsaved):
         if self.state.device != t.device:  # the model was moved after it was watched
             self.state = self.state.to(t.device)
         dims = (0,) if t.ndim == 2 else (0, 2)
-        count, shift, total, squares, positive, high, low, beyond = self.state.unbind(0)
+        shift, count, total, squares, positive, high, low, beyond = self.state.unbind(0)
         count += t.numel() // self.units
         if self.fresh or torch.compiler.is_compiling():  # no graph of its own for it
             few = t[:PILOT] if t.ndim == 2 else t[:1]
@@ -141,7 +141,7 @@ class Taps:
         self.handles: dict[str, Any] = {}
         self.seen = set[str]()
         self.passed_over = set[str]()
-        self.reads = 0
+        self.reads = self.collected = 0
         sites = tuple(sites)
         self.unseen = unknown(model, sites)
         for site in sites:
@@ -191,8 +191,10 @@ class Taps:
         number, or by what is the same on all ranks.
         """
         states = {name: tap.state for name, tap in self.taps.items()}
+        self.collected += 1  # means drift more slowly with time
+        centre = self.collected & (self.collected - 1) == 0
         return Taken(
-            take(states, samples, together=together),
+            take(states, samples, together=together, centre=centre),
             samples=samples,
             watched=frozenset(n for n, tap in self.taps.items() if tap.above),
             on_read=self._read,
@@ -223,7 +225,8 @@ def _state(weight: Tensor, units: int) -> Tensor:
     dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
     with torch.inference_mode(False), torch.no_grad():
         device = "cpu" if weight.is_meta else weight.device
-        return begun(torch.empty(ROWS, units, dtype=dtype, device=device))
+        rows = torch.tensor([nan, *EMPTY], dtype=dtype, device=device)
+        return rows[:, None].repeat(1, units)
 
 
 def _leaves(output: Any) -> Iterator[Any]:
