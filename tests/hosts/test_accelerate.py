@@ -22,7 +22,7 @@ def train(*, watched, accumulate=1, epochs=3, dead=False):
         torch.optim.Adam(model.parameters(), lr=0.01),
         DataLoader(TensorDataset(*data()), batch_size=32),
     )
-    seen = watch(accelerator, model, optimizer, every=1) if watched else None
+    seen = watch(accelerator, model, optimizer, every=5) if watched else None
     losses, parts = [], []
     for _ in range(epochs):
         for x, y in loader:

@@ -102,7 +102,7 @@ def test_layers_losses_gradients_and_steps_are_recorded():
 
 
 def test_net_inputs_are_those_before_the_activation():
-    watcher = Watcher(every=1)
+    watcher = Watcher(every=1, graph=False)
     model = mlp(lr=0.0)
     fit(model, watcher, epochs=1, held=False)
     x, _ = data()
@@ -150,7 +150,7 @@ def test_a_convolutional_model_is_watched_and_the_same():
 
 
 def test_accumulated_gradients_are_one_step():
-    watcher = Watcher(every=1)
+    watcher = Watcher(every=1, graph=False)
     fit(mlp(gradient_accumulation_steps=2), watcher, epochs=2)
     history = watcher.watch.judged.history
     assert history.taken == 8
@@ -159,7 +159,7 @@ def test_accumulated_gradients_are_one_step():
 
 def test_model_and_optimiser_are_as_they_were():
     model = mlp()
-    fit(model, Watcher(every=1), epochs=1)
+    fit(model, Watcher(every=1, graph=False), epochs=1)
     assert not {"apply", "scale_loss"} & vars(model.optimizer).keys()
     parts = [model, *model._flatten_layers()]
     assert not any(part._forward_pre_hooks or part._forward_hooks for part in parts)

@@ -100,7 +100,7 @@ def test_modules_losses_and_gradients_are_recorded():
 
 
 def test_accumulated_batches_are_one_step():
-    watcher, module = Watcher(every=1), Classifier()
+    watcher, module = Watcher(every=1, graph=False), Classifier()
     fit(module, watcher, accumulate_grad_batches=2)
     history = watcher.watch.judged.history
     pairs = torch.stack(module.losses).reshape(-1, 2).mean(1)
@@ -111,14 +111,14 @@ def test_accumulated_batches_are_one_step():
 def test_losses_are_told_before_they_are_scaled():
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     plugin = MixedPrecision("16-mixed", "cpu", scaler)
-    watcher, module = Watcher(every=1), Classifier()
+    watcher, module = Watcher(every=1, graph=False), Classifier()
     fit(module, watcher, plugins=[plugin])
     (found,) = losses(watcher).values()
     np.testing.assert_allclose(found, torch.stack(module.losses), rtol=1e-3)
 
 
 def test_several_optimisers_have_a_series_each():
-    watcher = Watcher(every=1)
+    watcher = Watcher(every=1, graph=False)
     fit(Rivals(), watcher)
     history = watcher.watch.judged.history
     assert list(history.losses) == ["optimizer 1", "optimizer 2"]
@@ -138,7 +138,7 @@ def test_training_is_the_same_bit_for_bit(options):
 def test_a_run_goes_on_from_a_checkpoint(tmp_path):
     first = fit(Classifier(), Watcher(), epochs=1)
     first.save_checkpoint(tmp_path / "first.ckpt")
-    again, watcher = Classifier(), Watcher(every=1)
+    again, watcher = Classifier(), Watcher(every=1, graph=False)
     fit(again, watcher, epochs=2, ckpt_path=tmp_path / "first.ckpt")
     straight = Classifier()
     fit(straight, epochs=2)
@@ -161,7 +161,7 @@ def test_a_fit_that_fails_is_let_go_of():
                 raise RuntimeError("the user's own")
             return super().training_step(batch, index)
 
-    watcher, module = Watcher(every=1), Failing()
+    watcher, module = Watcher(every=1, graph=False), Failing()
     with pytest.raises(RuntimeError, match="the user's own"):
         fit(module, watcher)
     assert watcher.watch.over

@@ -1,6 +1,5 @@
 """A Hugging Face `Trainer` watched: a callback."""
 
-import warnings
 from collections.abc import Mapping
 from math import isclose, isfinite
 from typing import Any
@@ -12,6 +11,7 @@ from transformers.training_args import TrainingArguments
 
 from plumbob.survey.stream.unsaved import Hook
 from plumbob.verbs.watch import watch
+from plumbob.watching.outlets import say
 from plumbob.watching.watch import Watch
 
 
@@ -20,9 +20,10 @@ class Watcher(TrainerCallback):
 
     The loss of each step is the one in the model's outputs, as gradients are taken of
     it: over batches that are accumulated it is summed where the model divides by the
-    number of items of the whole step, else averaged. Where outputs hold no loss, where
-    the model is compiled (a hook of ours could break its graph), and where the Trainer
-    logs other losses, the logged ones are noted. Nothing is returned to the Trainer.
+    number of items of the whole step, else averaged. Where outputs hold no loss and
+    where the model is compiled (a hook of ours could break its graph), the logged ones
+    are noted; where the Trainer logs others, these are a series of their own, and no
+    rule judges by the loss. Nothing is returned to the Trainer.
 
     Args:
         options: those of `plumbob.watch`.
@@ -40,6 +41,7 @@ class Watcher(TrainerCallback):
         self.summed = False
         self.due: Tensor | None = None
         self.noted: list[Tensor] = []  # since the last log
+        self.name = "loss"
         self.held: str | None = None
         self.handles: list[Any] = []
 
@@ -55,7 +57,7 @@ class Watcher(TrainerCallback):
     ) -> None:
         """Attach; Accelerate's optimiser holds the one that steps."""
         inner = getattr(optimizer, "optimizer", optimizer)
-        self.pending, self.noted, self.due = [], [], None
+        self.pending, self.noted, self.due, self.name = [], [], None, "loss"
         self.watch = watch(model, inner, **self.options)
         # it cannot know by what a loss is divided, or of which set it is
         self.watch.ledger.told(None)
@@ -121,16 +123,18 @@ class Watcher(TrainerCallback):
         if self.watch is None or "loss" not in logs:
             return
         if not self.noted:
-            self.watch.note(logs["loss"])
+            self.watch.note(logs["loss"], self.name)
             return
         mean = float(torch.stack(self.noted).mean())
         self.noted = []
         if isfinite(mean) and not isclose(mean, logs["loss"], rel_tol=0.01):
             self.handles.pop().remove()
-            warnings.warn(
+            # losses of two kinds in one series would look like a jump
+            self.name = "logged loss"
+            say(
                 f"the model's outputs give a mean loss of {mean:.4g}, the Trainer logs "
-                f"{logs['loss']:.4g}: plumbob notes the logged losses from here on",
-                stacklevel=2,
+                f"{logs['loss']:.4g}: the logged ones are noted from here on, by "
+                "themselves, and no rule judges by the loss"
             )
 
     def on_evaluate(
