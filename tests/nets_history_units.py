@@ -59,7 +59,7 @@ def dying(leans, **options):
     """PB708: targets below what ReLU units can give push them out of their range."""
     draw = seeded(1)
     level = -2.0 if leans else 2.0
-    inputs = torch.randn(24, 32, 6, generator=draw)
+    inputs = torch.randn(40, 32, 6, generator=draw)
     batches = [(x, level + 0.5 * torch.randn(32, 1, generator=draw)) for x in inputs]
     model = Mean()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)

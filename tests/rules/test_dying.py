@@ -112,6 +112,9 @@ def test_the_alarm_comes_before_death():
     step, finding = seen[0]
     assert finding.evidence["going"] > finding.evidence["gone"]
     rows = watch.judged.history.windows["fc"]
-    share = [float((w.z.high <= 0).mean()) for w in rows if w.last > step]
-    assert share[0] < 0.5
+    dead = {w.last: float((w.z.high <= 0).mean()) for w in rows}
+    then = next(share for last, share in dead.items() if last >= step)
+    assert then < 0.5
+    assert dead[max(dead)] > 0.75
+    assert step < finding.evidence["step"] < 2 * step
     assert finding.remedy.act == "set-learning-rate"
