@@ -79,7 +79,7 @@ def unfinished(
     now = standing(history)
     if not history.over or now is None or now.still:
         return
-    little = now.most is not None and now.most < learnt_below
+    little = now.learnt is not None and now.learnt < learnt_below
     floor = history.floor or 0.0
     come = (now.start - now.level) / max(now.start - floor, now.scale)
     little &= come < come_above or now.steps >= long
