@@ -69,4 +69,4 @@ def test_a_jump_of_the_loss_is_measured_from_the_next_step_on():
         stream.step(loss)
     stream.close()
     marked = [(log.step, log.why) for log in logs if log.marks]
-    assert marked == [(0, "start"), *((k, "gradient") for k in (31, 32, 33))]
+    assert marked == [(0, "start"), *((k, "loss") for k in (31, 32, 33))]

@@ -43,12 +43,13 @@ class Calls:
             self.heard(self._note, module, args, kwargs)
 
     def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        plain = args and isinstance(args[0], Tensor)
+        plain = bool(args) and isinstance(args[0], Tensor)
         leaves = args[:1] if plain else tuple(tensors((args, kwargs)))
         self.modes.called(module, leaves)
         if torch.is_grad_enabled():
             self.fresh = True
-            self.samples += _samples(args, leaves)
+            packed = not plain and any(isinstance(a, PackedSequence) for a in args)
+            self.samples += _samples(args if packed else (), leaves)
 
     def stepped(self) -> int:
         """Say that a step was taken; return of how many inputs."""

@@ -73,7 +73,9 @@ class Gate:
 
     def tell(self, kind: str, name: str, value: float, step: int) -> None:
         """Note a "loss" or "gradient", and whose; `step` is the next to be decided."""
-        signal = self.signals.setdefault((kind, name), Signal(LEAST[kind]))
+        signal = self.signals.get((kind, name))
+        if signal is None:
+            signal = self.signals[kind, name] = Signal(LEAST[kind])
         if signal.jumps(value) and step >= self.rest:
             self.seen = kind
             self.until, self.rest = step + self.after, step + self.every

@@ -71,15 +71,35 @@ class Marks:
         self.settings: dict[str, tuple[Any, float]] = {}
         self.found: list[Found] = []
         self.looked = set[int]()
+        self.holders: list[tuple[Mapping[str, Any], str, Tensor]] = []
+        self.known: dict[str, Tensor] = {}
         self.together = False  # whether every rank measures
         self.at_rest: tuple[Any, list[Found]] = (None, [])
+
+    def named(self, *, anew: bool = False) -> dict[str, Tensor]:
+        """Return the parameters by name; walk through the model only if one is new."""
+        if anew or any(held.get(n) is not p for held, n, p in self.holders):
+            self.known = {}
+        if not self.known:
+            self.known = dict(self.model.named_parameters())
+            held = [vars(module)["_parameters"] for module in self.model.modules()]
+            self.holders = [
+                (some, name, p)
+                for some in held
+                for name, p in some.items()
+                if p is not None
+            ]
+        return self.known
 
     @torch.no_grad()
     def look(self, optimizer: Any) -> None:
         """Before a step."""
-        names = {id(p): n for n, p in self.model.named_parameters()}
+        names = {id(p): name for name, p in self.named().items()}
+        groups = optimizer.param_groups
+        if any(id(p) not in names for group in groups for p in group["params"]):
+            names = {id(p): name for name, p in self.named(anew=True).items()}
         named: dict[str, Tensor] = {}
-        for group in optimizer.param_groups:
+        for group in groups:
             setting = (group.get("lr", nan), float(group.get("weight_decay") or 0))
             for p in group["params"]:
                 if (name := names.get(id(p))) is not None and _measurable(p):
@@ -146,7 +166,7 @@ class Marks:
         seen = {name for one in found for name in one.names}
         rest = {
             name: p
-            for name, p in self.model.named_parameters()
+            for name, p in self.named().items()
             if name not in seen and _measurable(p)
         }
         # frozen parameters stay as they are: their versions say so; others may be moved

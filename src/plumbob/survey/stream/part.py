@@ -57,7 +57,7 @@ class Part:
         self.sparse: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def _values(self) -> list[Tensor]:
-        return [own(p.detach()) for p in self.parameters]
+        return [own(p) for p in self.parameters]
 
     def _copy(self, places: Sequence[Tensor], found: Mapping[int, Tensor]) -> None:
         samples = [self.samples.pick(n, t) for n, t in found.items()]

@@ -207,6 +207,9 @@ class Stream:
     def _after(self, optimizer: Any, *_: Any) -> None:
         if not self._listens:
             return
+        if id(optimizer) not in self.leftovers:  # the watch began inside this step
+            self._safely(self._first, optimizer)
+            self.owed.discard(id(optimizer))
         if id(optimizer) in self.owed:
             self.owed.discard(id(optimizer))
             measured = self._safely(self.marks.compare, optimizer)
@@ -316,7 +319,8 @@ class Stream:
         return tuple(n for n, p in stray.items() if p.grad is not None)
 
     def _biases(self) -> dict[str, Any]:
-        found = {s.name: self.model.get_parameter(s.bias) for s in self.sites if s.bias}
+        named = self.marks.named()
+        found = {s.name: named[s.bias] for s in self.sites if s.bias in named}
         return {name: b for name, b in found.items() if not hasattr(b, "placements")}
 
     def _send(self, *, wait: bool = False) -> None:
