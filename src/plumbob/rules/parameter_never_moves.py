@@ -21,7 +21,7 @@ LEARNT = 0.9  # of what was to be learnt: then what stands still may
     since="0.1",
     explains=("PB702", "PB704", "PB711", "PB718"),
 )
-def parameter_never_moves(survey: Survey, *, logs_above: int = 4) -> Iterator[Finding]:
+def parameter_never_moves(survey: Survey, *, logs_above: int = 3) -> Iterator[Finding]:
     """Parameters get gradients, or should, and no step of the optimiser moves them.
 
     Why:
@@ -47,7 +47,8 @@ def parameter_never_moves(survey: Survey, *, logs_above: int = 4) -> Iterator[Fi
         not this model's.
 
     Args:
-        logs_above: measured steps, the last ones, at all of which it is so.
+        logs_above: measured steps, the last ones, at all of which nothing changes; two
+            are enough to see what the optimiser holds and what has a gradient.
 
     Remedy:
         Make the optimiser from the parameters that the training uses, after the last
@@ -75,12 +76,12 @@ def parameter_never_moves(survey: Survey, *, logs_above: int = 4) -> Iterator[Fi
     courses = {
         name: course
         for name, course in survey.history.courses.items()
-        if len(course.size) > logs_above
+        if len(course.size) > 1
     }
     held = {n: c for n, c in courses.items() if np.isfinite(c.lr).any()}
     pulled = {n: c for n, c in held.items() if (c.gradient > 0).any()}
     lost = {n: c for n in survey.history.unheld if (c := courses.get(n)) is not None}
-    evidence: dict[str, int | float] = {"logs": logs_above + 1}
+    evidence: dict[str, int | float] = {}
     if lost and all(_rests(course) for course in lost.values()):
         foreign = sum(
             name not in survey.history.courses
@@ -93,7 +94,7 @@ def parameter_never_moves(survey: Survey, *, logs_above: int = 4) -> Iterator[Fi
     if still := {n: c for n, c in pulled.items() if _stands(c, logs_above)}:
         progress = gained(survey.history)
         if progress is None or not progress >= LEARNT:
-            yield _still(still, pulled, evidence)
+            yield _still(still, pulled, {"logs": logs_above + 1})
 
 
 def _rests(course: Course) -> bool:
