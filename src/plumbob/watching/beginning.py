@@ -78,7 +78,8 @@ def refined(
     loss: Callable[..., Any] | None,
 ) -> Beginning:
     """Ask the loss again, where there are more batches than one."""
-    if start.output is None or len(batches) < 2:
+    asked = start.output is not None or start.strays is not None
+    if not asked or len(batches) < 2:  # the first alone may have been too few samples
         return start
     found, _ = outputs(model, batches, start.structure, loss)
     return replace(start, output=found or start.output)
