@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import plumbob
-from plumbob.hosts.script import listening
+from plumbob.hosts.script import imported, listening
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -90,6 +90,45 @@ def test_a_hugging_face_trainer(capsys, monkeypatch):
     assert {"classifier", "bert.pooler.dense"} <= sites(watch)
     assert history.taken == len(history.loss.values) == 32
     assert len(history.held.values) == 2
+
+
+@needs("keras")
+def test_a_keras_fit(capsys, monkeypatch):
+    from plumbob.hosts.keras import Watcher
+    from plumbob.hosts.keras_fits import fits
+
+    path = SCRIPTS / "keras_fit.py"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_path(str(path), run_name="__main__")
+        alone = capsys.readouterr().out.splitlines()[-1]
+        watchers = [Watcher(every=5)]
+        with fits(lambda: watchers[0]), listening(begin) as listener:
+            runpy.run_path(str(path), run_name="__main__")
+        watched = capsys.readouterr().out.splitlines()[-1]
+    assert alone == watched
+    assert listener.broken is None
+    assert not listener.closed  # the callback's own are not watched twice
+    history = watchers[0].watch.report.survey.history
+    assert history.taken == len(history.loss.values) == 30
+    assert len(history.held.values) == 5
+    assert len(sites(watchers[0].watch)) == 2
+
+
+def test_what_is_to_be_done_when_a_module_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "much_later.py").write_text("value = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    with imported("much_later", lambda: seen.append(sys.modules["much_later"].value)):
+        import much_later
+
+        assert seen == [3]
+        assert much_later.value == 3
+    assert not any(type(f).__name__ == "WhenImported" for f in sys.meta_path)
+    with imported("never", lambda: seen.append(4)):
+        pass
+    assert seen == [3]
+    assert not any(type(f).__name__ == "WhenImported" for f in sys.meta_path)
 
 
 def test_each_fold_of_a_validation_is_a_run_of_its_own():

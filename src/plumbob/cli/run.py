@@ -2,6 +2,8 @@
 
 import runpy
 import sys
+import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,48 +57,68 @@ def run(
     """
     if not module:
         _exists(script)
-    from plumbob.hosts.script import listening
+    from plumbob.hosts.script import imported, listening
+    from plumbob.verbs.watch import watch
+
+    several: dict[str, Any] = {"every": every, "run": folder or True}
+    fitted: list[Any] = []
 
     def begin(models: Any, optimizers: list[Any]) -> "Watch":
-        from plumbob.verbs.watch import watch
+        one = next(iter(models.values())) if len(models) == 1 else models
+        return watch(one, optimizers, **several)
 
-        one = len(models) == 1
-        return watch(
-            next(iter(models.values())) if one else models,
-            optimizers,
-            every=every,
-            run=folder or True,
-        )
+    def keras() -> None:
+        from plumbob.hosts.keras import Watcher
+        from plumbob.hosts.keras_fits import fits
 
-    status = 0
-    argv, path = sys.argv, sys.path[:]
-    sys.argv = [script, *context.args]
-    with listening(begin) as listener:
-        try:
-            if module:
-                sys.path.insert(0, str(Path.cwd()))
-                runpy.run_module(script, run_name="__main__", alter_sys=True)
-            else:
-                sys.path.insert(0, str(Path(script).resolve().parent))
-                runpy.run_path(script, run_name="__main__")
-        except SystemExit as end:
-            status = _status(end)
-        except Exception as error:
-            _trace(error)
-            status = 1
-        finally:
-            sys.argv, sys.path[:] = argv, path
-    for watch in listener.closed:
-        tell(watch.report, form, output)
+        def watcher() -> Any:
+            fitted.append(Watcher(**several))
+            return fitted[-1]
+
+        stack.enter_context(fits(watcher))
+
+    with (
+        ExitStack() as stack,
+        imported("keras", keras),
+        listening(begin) as listener,
+    ):
+        status = _played(script, context.args, module=module)
+    watches = [*listener.closed, *(w.watch for w in fitted if w.watch)]
+    for number, found in enumerate(watches, 1):
+        place = output.with_stem(f"{output.stem}-{number}") if output else None
+        tell(found.report, form, output if number == 1 else place)
     if listener.broken:
         print(f"plumbob stopped watching: {listener.broken}", file=sys.stderr)
-    if not listener.closed:
+    if not watches:
         print(
-            "plumbob: no torch optimiser stepped on a module's parameters, so nothing "
-            "was watched",
+            "plumbob: no optimiser of torch's or Keras's was made for a module's "
+            "parameters, so nothing was watched",
             file=sys.stderr,
         )
-    return status or int(_fails(listener.closed, fail_on))
+    return status or int(_fails(watches, fail_on))
+
+
+def _played(script: str, args: list[str], *, module: bool) -> int:
+    """Run the script as Python would; return its exit status."""
+    argv, path = sys.argv, sys.path[:]
+    sys.argv = [script, *args]
+    try:
+        if module:
+            sys.path.insert(0, str(Path.cwd()))
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
+        else:
+            sys.path.insert(0, str(Path(script).resolve().parent))
+            runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        return _status(end)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        _trace(error)
+        return 1
+    finally:
+        sys.argv, sys.path[:] = argv, path
+    return 0
 
 
 def _exists(script: str) -> None:
@@ -130,8 +152,6 @@ def _status(end: SystemExit) -> int:
 
 def _trace(error: Exception) -> None:
     """Print the script's traceback without the frames that ran it."""
-    import traceback
-
     frames = error.__traceback__
     while frames and frames.tb_frame.f_globals.get("__name__") != "__main__":
         frames = frames.tb_next

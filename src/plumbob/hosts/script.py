@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import wraps
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -59,6 +60,8 @@ class Listener:
 
     def made(self, optimizer: Any) -> None:
         """Note a new optimiser; its models are looked for when one is called."""
+        if type(optimizer).__module__.startswith("plumbob."):  # a host of its own
+            return
         self.waiting.append(optimizer)
         if self.hook is None:
             self.hook = register_module_forward_pre_hook(self._called)
@@ -88,7 +91,8 @@ class Listener:
         if before := self.watches.pop(key, None):  # the next fold, or the next trial
             self._close(before)
         watch = self.watches[key] = self.begin(named, optimizers)
-        watch.ledger.told(None)  # what backward is called on stands for what is heard
+        watch.ledger.told(None)  # what is heard here stands for what it hears
+        watch.ledger.held_told()
         for optimizer in optimizers:
             name = watch.ledger.name(optimizer)
             optimizer.register_step_post_hook(self._after(watch, name))
@@ -128,9 +132,9 @@ class Listener:
         self._guarded(self._computed, value)
 
     def _computed(self, value: Any) -> None:
-        tested = not torch.is_grad_enabled() and not any(
-            watch.model.training for watch in self.watches.values()
-        )
+        models = [watch.model for watch in self.watches.values()]
+        tested = models and not any(model.training for model in models)
+        tested = tested and not torch.is_grad_enabled()
         if tested and isinstance(value, Tensor) and value.numel() == 1:
             self.held.append(value.detach().float().reshape(()))
 
@@ -182,6 +186,42 @@ def _patched(
         yield
     finally:
         setattr(owner, name, original)
+
+
+class WhenImported:
+    """Among the finders of `sys.meta_path`: acts once when a module was imported."""
+
+    def __init__(self, name: str, act: Callable[[], None]) -> None:
+        self.name, self.act = name, act
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return the others' spec, whose loader acts when the module is there."""
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)  # pyright: ignore[reportArgumentType]
+        spec = find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        run = spec.loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            run(module)
+            self.act()
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+@contextmanager
+def imported(name: str, act: Callable[[], None]) -> Generator[None, None, None]:
+    """Act once if a module is imported meanwhile."""
+    finder: Any = WhenImported(name, act)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
 
 
 def _making(listener: Listener) -> Callable[[Any], Any]:
