@@ -180,7 +180,7 @@ def wandb(every):
 def cockpit(training):
     from backpack import extend
     from cockpit import Cockpit
-    from cockpit.utils import configuration
+    from cockpit.utils.configuration import configuration
 
     extend(training.model)
     loss_function = extend(nn.CrossEntropyLoss())
@@ -278,11 +278,12 @@ def state(make):
     training.steps(3)
     taps = [tap.state for tap in watch.stream.taps.taps.values()]
     parts = [p for _, some in watch.stream.marks.parts.values() for p in some]
-    rooms = [t for p in parts for t in vars(p).values() if isinstance(t, torch.Tensor)]
+    kept = [t for p in parts for t in vars(p).values() if isinstance(t, torch.Tensor)]
+    rooms = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in kept}
     watch.close()
     units = sum(t.shape[1] for t in taps)
     weights = sum(p.nbytes for p in training.model.parameters())
-    sizes = [sum(t.nbytes for t in some) for some in (taps, rooms)]
+    sizes = [sum(t.nbytes for t in taps), sum(t.nbytes() for t in rooms.values())]
     return units, sizes[0] / units, sizes[1], weights
 
 
