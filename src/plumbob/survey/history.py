@@ -13,6 +13,7 @@ from jaxtyping import Float
 from plumbob.types import Course, History, Log, Losses, Mark, Window
 
 LOGS = 512  # kept in memory; of more every second one is
+FIRST = 5  # of them always: a first step may throw what never comes back
 WINDOWS = 32  # of the whole run; of more the finest for their age are merged
 LOSSES = 2**14  # per series; of more the older ones are averaged in pairs
 
@@ -111,7 +112,7 @@ class Past:
         self.others.append((log.samples, log.scale))
         if len(self.steps) > LOGS:
             for series in (self.steps, self.rows, self.others):
-                del series[1:-1:2]
+                del series[FIRST:-1:2]
 
     def history(
         self,

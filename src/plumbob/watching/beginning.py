@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 from torch import nn
@@ -21,9 +22,11 @@ from plumbob.types import Output
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """`strays` are the parameters that a hook on their module does not see.
+    """What `begin` found.
 
-    None: nothing is known of the graph.
+    `output` is of losses as the loop takes them, of a batch: where the loss is a sum
+    those of a sample times the samples. `strays` are the parameters that a hook on
+    their module does not see; None: nothing is known of the graph.
     """
 
     structure: Structure
@@ -120,6 +123,22 @@ def outputs(
                 for site in outer
                 if site.name in probed.net_inputs
             ]
-            return output_facts(z, probed.outputs, probed.targets, loss)
+            found, why = output_facts(z, probed.outputs, probed.targets, loss)
+            return found and _of_a_batch(found, probed.loss), why
     except Exception as error:
         return None, {"targets": ours(error)}
+
+
+def _of_a_batch(output: Output, loss: float | None) -> Output:
+    """Return the losses of a sample as those of a batch, which differ in a sum."""
+    times = loss / output.loss if loss and output.loss else 1.0
+    if 0.5 < times < 1.5 or not isfinite(times):  # rounding, or rows left out
+        return output
+    return replace(
+        output,
+        loss=output.loss * times,
+        shifted=output.shifted * times,
+        zero=output.zero * times,
+        constant=output.constant * times,
+        floor=None if output.floor is None else output.floor * times,
+    )
