@@ -24,6 +24,7 @@ from plumbob.survey.stream.marks import Marks
 from plumbob.survey.stream.modes import Modes
 from plumbob.survey.stream.scaling import Scaling
 from plumbob.survey.stream.several import bare
+from plumbob.survey.stream.steps import bare_optimizer, tells, with_closure
 from plumbob.survey.stream.units import Taps
 from plumbob.survey.stream.unsaved import Hook
 from plumbob.types import Log
@@ -56,8 +57,8 @@ class Stream:
     ) -> None:
         self.model = bare(model)
         self.on_log = on_log
-        several = [_bare_optimizer(one) for one in each(optimizer or ())]
-        self.optimizers = [one for one in several if _tells(one)]
+        several = [bare_optimizer(one) for one in each(optimizer or ())]
+        self.optimizers = [one for one in several if tells(one)]
         groups = [group for one in several for group in one.param_groups]
         # without an optimiser that tells of its steps, what `step` is between
         self.by_hand = SimpleNamespace(
@@ -191,7 +192,7 @@ class Stream:
             return None
         self.marks.look(optimizer)
         look = partial(self._safely, self.marks.look_at_gradients, optimizer)
-        inside = _with_closure(args, kwargs, look)
+        inside = with_closure(args, kwargs, look)
         if inside is None:
             look()
         return inside
@@ -369,35 +370,3 @@ class Stream:
         self.taps.close()
         for one in (*self.leftovers.values(), *self.handles):
             one.close() if isinstance(one, Leftovers) else one.remove()
-
-
-def _bare_optimizer(one: Any) -> Any:
-    """Return the optimiser inside of wrappers that pass steps on to it."""
-    while isinstance(inside := getattr(one, "optimizer", None), torch.optim.Optimizer):
-        one = inside
-    return one
-
-
-def _tells(one: Any) -> bool:
-    """Whether an optimiser tells of its steps: torch's do, what looks like one not."""
-    return isinstance(one, torch.optim.Optimizer)
-
-
-def _with_closure(args: Any, kwargs: Any, look: Callable[[], None]) -> Any:
-    """Return a step's arguments with a look after its closure's first call, if any."""
-    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-    if not callable(closure):
-        return None
-    looked = False
-
-    def looking() -> Any:
-        nonlocal looked
-        loss = closure()
-        if not looked:
-            looked = True
-            look()
-        return loss
-
-    if "closure" in kwargs:
-        return args, {**kwargs, "closure": looking}
-    return (args[0], looking, *args[2:]), kwargs
