@@ -78,8 +78,12 @@ def look(run, seed, stage):
     )
 
 
-def train(run, on_step=None, on_epoch=None):
-    """Train to the end; after each step `on_step(steps, loss)`, then `on_epoch()`."""
+def train(run, on_step=None, on_epoch=None, judge=None):
+    """Train to the end; after each step `on_step(steps)`, then `on_epoch()`.
+
+    `judge` stands for the loss, which a watch hears so.
+    """
+    judge = judge or run.loss
     case, model, x, y = run.case, run.model, run.data.x, run.data.y
     size = min(case["batch_size"], len(x))
     normed = any(spec["type"] == "batchnorm" for spec in case["layers"])
@@ -90,13 +94,13 @@ def train(run, on_step=None, on_epoch=None):
             if normed and len(rows) < 2:
                 continue
             run.optimizer.zero_grad()
-            loss = run.loss(model(x[rows]), y[rows])
+            loss = judge(model(x[rows]), y[rows])
             (-loss if case.get("flip_gradient") else loss).backward()
             run.optimizer.step()
             finite = finite and bool(loss.isfinite())
             steps += 1
             if on_step:
-                on_step(steps, loss)
+                on_step(steps)
             if last and steps >= last:
                 return
         if on_epoch:
@@ -109,7 +113,7 @@ def watched(run, every):
     """Train to the end, watched as a user would: each loss, and those of held rows.
 
     Returns:
-        The closed watch, and the (step, finding) that it told of on the way.
+        The closed watch, and the (step, finding) that it warned of on the way.
     """
     told = []
 
@@ -120,13 +124,13 @@ def watched(run, every):
     def validate():
         if len(run.data.held_x):
             run.model.eval()
-            watch.validate(run.loss(run.model(run.data.held_x), run.data.held_y))
+            watch.loss(run.model(run.data.held_x), run.data.held_y)
             run.model.train()
 
     with plumbob.watch(
         run.model, run.optimizer, loss=run.loss, every=every, on_finding=tell
     ) as watch:
-        train(run, lambda steps, loss: watch.step(loss), validate)
+        train(run, on_epoch=validate, judge=watch.loss)
     return watch, told
 
 
@@ -138,7 +142,7 @@ def states(run, kept):
     else:
         held = {}
 
-        def keep(steps, loss):
+        def keep(steps):
             if steps == EARLY:
                 held["early"] = frozen(run)
 

@@ -15,7 +15,18 @@ from plumbob.types import Finding, History, Needs, Remedy, Severity, Survey
     Needs.HISTORY | Needs.LOSSES,
     Severity.ERROR,
     since="0.1",
-    explains=("PB701", "PB702", "PB703", "PB704", "PB711", "PB718"),
+    explains=(
+        "PB101",
+        "PB208",
+        "PB403",
+        "PB701",
+        "PB702",
+        "PB703",
+        "PB704",
+        "PB708",
+        "PB711",
+        "PB718",
+    ),
 )
 def ascending(
     survey: Survey,

@@ -27,7 +27,18 @@ from plumbob.types import (
     Needs.ACTIVATIONS,
     Severity.ERROR,
     since="0.1",
-    explains=("PB201", "PB202", "PB203", "PB204", "PB206", "PB211"),
+    explains=(
+        "PB201",
+        "PB202",
+        "PB203",
+        "PB204",
+        "PB206",
+        "PB211",
+        "PB702",
+        "PB708",
+        "PB711",
+        "PB718",
+    ),
 )
 def dead_relu(
     survey: Survey,

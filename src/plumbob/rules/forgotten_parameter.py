@@ -12,6 +12,7 @@ from plumbob.types import Finding, Needs, Remedy, Safety, Severity, Stage, Surve
     Needs.WEIGHTS | Needs.OPTIMIZER,
     Severity.WARNING,
     since="0.1",
+    explains=("PB715",),
 )
 def forgotten_parameter(survey: Survey) -> Iterator[Finding]:
     """A trainable parameter is in no group of the optimiser, so no step moves it.

@@ -22,7 +22,19 @@ SMALL_HEAD = 0.1  # a last map with less of a gain was begun near 0 on purpose
     Needs.ACTIVATIONS | Needs.GRAPH,
     Severity.WARNING,
     since="0.1",
-    explains=("PB204", "PB207", "PB211", "PB401", "PB402", "PB404", "PB503"),
+    explains=(
+        "PB204",
+        "PB207",
+        "PB211",
+        "PB401",
+        "PB402",
+        "PB404",
+        "PB503",
+        "PB702",
+        "PB703",
+        "PB711",
+        "PB718",
+    ),
 )
 def init_gain(
     survey: Survey,

@@ -36,6 +36,11 @@ MAPS = frozenset(("linear", "conv", "conv-transpose"))
         "PB404",
         "PB503",
         "PB601",
+        "PB702",
+        "PB703",
+        "PB704",
+        "PB711",
+        "PB718",
     ),
 )
 def input_scale(

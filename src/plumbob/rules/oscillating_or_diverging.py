@@ -19,7 +19,19 @@ SHARE = 0.1  # of the learning rate, where nothing tells how much too long steps
     Needs.HISTORY | Needs.LOSSES,
     Severity.ERROR,
     since="0.1",
-    explains=("PB701", "PB702", "PB704", "PB706", "PB708", "PB711", "PB718"),
+    explains=(
+        "PB101",
+        "PB201",
+        "PB204",
+        "PB208",
+        "PB701",
+        "PB702",
+        "PB704",
+        "PB706",
+        "PB708",
+        "PB711",
+        "PB718",
+    ),
 )
 def oscillating_or_diverging(
     survey: Survey,

@@ -13,7 +13,7 @@ from plumbob.types import Finding, Needs, Reach, Remedy, Safety, Severity, Surve
     Needs.INPUTS,
     Severity.ERROR,
     since="0.1",
-    explains=("PB203", "PB401", "PB404", "PB601", "PB612"),
+    explains=("PB203", "PB401", "PB404", "PB601", "PB612", "PB702", "PB711", "PB718"),
 )
 def output_range(
     survey: Survey, *, lost_above: float = 0.05, hopeless_above: float = 0.5

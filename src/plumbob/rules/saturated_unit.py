@@ -30,7 +30,7 @@ GATES = {"sigmoid", "hardsigmoid"}
     Needs.ACTIVATIONS,
     Severity.WARNING,
     since="0.1",
-    explains=("PB203", "PB204", "PB211"),
+    explains=("PB203", "PB204", "PB211", "PB702", "PB706", "PB711", "PB718"),
 )
 def saturated_unit(
     survey: Survey, *, share_above: float = 0.75, stuck_above: float = 0.95

@@ -14,7 +14,7 @@ _ONE = 1e-3  # rounding of a sum of probabilities, 16-bit ones too
     Needs.LOSS,
     Severity.WARNING,
     since="0.1",
-    explains=("PB401", "PB404", "PB601", "PB606"),
+    explains=("PB401", "PB404", "PB601", "PB606", "PB702", "PB711", "PB718"),
 )
 def softmax_before_cross_entropy(
     survey: Survey, *, lost_above: float = 0.1

@@ -12,7 +12,18 @@ from plumbob.types import Act, Finding, Inputs, Needs, Remedy, Safety, Severity,
     Needs.GRAPH | Needs.INPUTS,
     Severity.ERROR,
     since="0.1",
-    explains=("PB201", "PB401", "PB404", "PB405", "PB601", "PB611", "PB612"),
+    explains=(
+        "PB201",
+        "PB401",
+        "PB404",
+        "PB405",
+        "PB601",
+        "PB611",
+        "PB612",
+        "PB702",
+        "PB711",
+        "PB718",
+    ),
 )
 def softmax_over_one(survey: Survey) -> Iterator[Finding]:
     """A softmax goes over a single unit, or over the samples of the batch.

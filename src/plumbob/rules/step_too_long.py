@@ -22,6 +22,7 @@ from plumbob.types import (
     Needs.STEP | Needs.OPTIMIZER,
     Severity.ERROR,
     since="0.1",
+    explains=("PB701", "PB702", "PB703", "PB704", "PB708", "PB711", "PB718"),
 )
 def step_too_long(
     survey: Survey,

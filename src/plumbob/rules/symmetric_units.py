@@ -27,13 +27,16 @@ from plumbob.types import (
     Severity.ERROR,
     since="0.1",
     explains=(
-        "PB103",  # zero rows read by zeros are one and the same unit too
+        "PB103",
         "PB107",
         "PB201",
         "PB202",
         "PB204",
         "PB401",
         "PB404",
+        "PB702",
+        "PB711",
+        "PB718",
     ),
 )
 def symmetric_units(survey: Survey, *, share_above: float = 0.5) -> Iterator[Finding]:

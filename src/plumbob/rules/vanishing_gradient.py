@@ -18,7 +18,7 @@ SMALL_HEAD = 0.1  # of the head's own: a head that lets less back was begun near
     Needs.SIGNALS,
     Severity.WARNING,
     since="0.1",
-    explains=("PB404",),
+    explains=("PB404", "PB702", "PB711", "PB718"),
 )
 def vanishing_gradient(
     survey: Survey,
