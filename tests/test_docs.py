@@ -2,8 +2,11 @@
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from collections import Counter
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 from io import StringIO
 from pathlib import Path
@@ -78,6 +81,38 @@ def test_views_are_as_shown():
     lines, shown = map(worded, printed(look[1]))
     assert [line for line in shown if line not in lines] == []
     assert len(shown) >= 20
+
+
+def done(page):
+    """Do all that a page shows, scripts and commands too; return what is said."""
+    names, said = {}, StringIO()
+    for language, text in page:
+        if text.startswith("# train.py"):
+            Path("train.py").write_text(text, encoding="utf-8")
+        elif language == "python":
+            with redirect_stdout(said), redirect_stderr(said):
+                exec(compile(text, "page.md", "exec"), names)
+        elif language == "sh" and text.startswith("plumbob "):
+            command = [sys.executable, "-m", *shlex.split(text)]
+            ended = subprocess.run(command, capture_output=True, text=True, check=True)
+            said.write(ended.stderr + ended.stdout)
+    return said.getvalue()
+
+
+def flowing(text):
+    """Return a text as one line: where lines end depends on how long numbers are."""
+    return " ".join(worded(text.splitlines())).replace("-#", "#")
+
+
+def test_watched_trainings_tell_what_is_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = blocks(DOCS / "watch.md")
+    with torch.random.fork_rng(devices=[]):
+        said = flowing(done(page))
+    shown = [text for language, text in page if not language]
+    parts = [part for text in shown for part in text.split("\n...\n")]
+    assert [part for part in parts if flowing(part) not in said] == []
+    assert len(parts) >= 12
 
 
 def test_the_guide_counts_the_rules_that_can_judge(tmp_path):
