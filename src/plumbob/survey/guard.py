@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from plumbob.survey.quiet import quiet
+
 # (read, write) of what torch keeps per process or thread
 SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.is_grad_enabled, torch.set_grad_enabled),
@@ -55,7 +57,7 @@ def untouched(model: nn.Module) -> Generator[None, None, None]:
     plain attributes; which tensors, gradients, hooks, modules, lists and mappings a
     module holds; `requires_grad`; the mode of every module; the generators of
     Python, NumPy and torch; and SWITCHES. Holds one copy of the model meanwhile:
-    less than its gradient and an optimiser take.
+    less than its gradient and an optimiser take. A watch takes no note of it.
 
     What a module changes inside other objects that it keeps (a cache of its own
     class, a file, a counter outside) cannot be seen here and stays changed.
@@ -63,7 +65,7 @@ def untouched(model: nn.Module) -> Generator[None, None, None]:
     put_back = _remember(model)
     switches = [read() for read, _ in SWITCHES]
     try:
-        with same_random():
+        with same_random(), quiet():
             yield
     finally:
         for (_, write), value in zip(SWITCHES, switches, strict=True):

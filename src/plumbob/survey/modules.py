@@ -59,10 +59,18 @@ def computed(model: nn.Module) -> dict[str, str]:
     return {
         path: "its weight is computed from other parameters"
         for path, module in model.named_modules()
-        if isinstance(weight := getattr(module, "weight", None), Tensor)
-        and not isinstance(weight, nn.Parameter)
-        and weight.ndim > 1
+        if _computed(module)
     }
+
+
+def _computed(module: nn.Module) -> bool:
+    if parametrize.is_parametrized(module, "weight"):  # reading it might change it
+        made: Any = module.parametrizations
+        return any(p.ndim > 1 for p in made.weight.parameters())
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or isinstance(weight, nn.Parameter):
+        return False
+    return weight.ndim > 1
 
 
 def _weights(module: nn.Module) -> Iterator[tuple[str, str, str]]:

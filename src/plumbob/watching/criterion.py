@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from plumbob.errors import InputError
+from plumbob.survey.quiet import aside
 from plumbob.survey.stream.unsaved import Hook
 
 Heard = Callable[[Tensor, Any, Any], None]
@@ -49,7 +49,7 @@ class Criterion:
         return value
 
     def _called(self, loss: nn.Module, given: Any, named: Any, value: Any) -> None:
-        if not torch.compiler.is_compiling():
+        if not aside():
             self._hear(given, named, value)
 
     def _hear(self, given: Any, named: Any, value: Any) -> None:

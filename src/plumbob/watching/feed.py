@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from plumbob.survey.batches import Batch
 from plumbob.survey.graph import tensors
+from plumbob.survey.quiet import aside
 from plumbob.survey.stream.unsaved import Hook
 
 FIRST = 64 * 2**20  # bytes of the first batch that are copied, of all first ones
@@ -52,7 +53,7 @@ class Feed:
             ]
 
     def _called(self, model: nn.Module, args: Any, kwargs: Any) -> None:
-        if torch.compiler.is_compiling() or self.asleep or not torch.is_grad_enabled():
+        if aside() or self.asleep or not torch.is_grad_enabled():
             return
         leaf = next(tensors((args, kwargs)), None)
         samples = len(leaf) if leaf is not None and leaf.ndim else 1
@@ -77,7 +78,7 @@ class Feed:
         )
 
     def _gave(self, model: nn.Module, args: Any, output: Any) -> None:
-        if torch.compiler.is_compiling() or self.asleep:
+        if aside() or self.asleep:
             return
         value = _loss(output)
         if value is not None:

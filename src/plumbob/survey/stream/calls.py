@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from plumbob.survey.graph import tensors
+from plumbob.survey.quiet import aside
 from plumbob.survey.stream.modes import Modes
 from plumbob.survey.stream.unsaved import Hook
 
@@ -31,7 +32,7 @@ class Calls:
         self.root = _hook(model, self._called_whole)
 
     def _called_whole(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if torch.compiler.is_compiling():
+        if aside():
             return
         for handle in self.parts:
             handle.remove()
@@ -39,7 +40,7 @@ class Calls:
         self.heard(self._note, module, args, kwargs)
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not torch.compiler.is_compiling():
+        if not aside():
             self.heard(self._note, module, args, kwargs)
 
     def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:

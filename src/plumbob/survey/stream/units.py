@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from plumbob.errors import one_line
+from plumbob.survey.quiet import measuring
 from plumbob.survey.stream.places import Place, place, unknown
 from plumbob.survey.stream.taken import EMPTY, Taken, take
 from plumbob.survey.stream.unsaved import Unsaved
@@ -241,7 +242,7 @@ def _leaves(output: Any) -> Iterator[Any]:
 
 
 def _passing(x: Tensor) -> bool:
-    """Whether values are computed again, or traced, or inside torch.func: not kept.
+    """Whether values are computed again, traced, in torch.func, or ours: not kept.
 
     Asked in eager mode alone: a compiled graph would break there.
     """
@@ -249,7 +250,7 @@ def _passing(x: Tensor) -> bool:
         return False
     inside: Any = torch._C  # pyright: ignore
     again = inside._current_graph_task_id() != -1 or inside._is_tracing()
-    return again or inside._functorch.is_functorch_wrapped_tensor(x)
+    return again or measuring() or inside._functorch.is_functorch_wrapped_tensor(x)
 
 
 def _fewer(t: Tensor) -> Tensor:
