@@ -1,12 +1,13 @@
 """What the docs print is what the code prints, and their links lead somewhere."""
 
+import inspect
 import json
 import re
 import shlex
 import subprocess
 import sys
 from collections import Counter
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from copy import deepcopy
 from io import StringIO
 from pathlib import Path
@@ -85,18 +86,19 @@ def test_views_are_as_shown():
 
 def done(page):
     """Do all that a page shows, scripts and commands too; return what is said."""
-    names, said = {}, StringIO()
-    for language, text in page:
-        if text.startswith("# train.py"):
-            Path("train.py").write_text(text, encoding="utf-8")
-        elif language == "python":
-            with redirect_stdout(said), redirect_stderr(said):
-                exec(compile(text, "page.md", "exec"), names)
-        elif language == "sh" and text.startswith("plumbob "):
-            command = [sys.executable, "-m", *shlex.split(text)]
-            ended = subprocess.run(command, capture_output=True, text=True, check=True)
-            said.write(ended.stderr + ended.stdout)
-    return said.getvalue()
+    python = [text for language, text in page if language == "python"]
+    train, rest = python[0], "\n".join(python[1:])
+    Path("train.py").write_text(train, encoding="utf-8")
+    Path("rest.py").write_text(rest, encoding="utf-8")
+    shell = "".join(text for language, text in page if language == "sh")
+    lines = [line for line in shell.splitlines() if line.startswith("plumbob ")]
+    said = ""
+    for words in (["rest.py"], *(["-m", *shlex.split(line)] for line in lines)):
+        command = [sys.executable, *words]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        said += ended.stderr + ended.stdout
+    return said
 
 
 def flowing(text):
@@ -107,8 +109,7 @@ def flowing(text):
 def test_watched_trainings_tell_what_is_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = blocks(DOCS / "watch.md")
-    with torch.random.fork_rng(devices=[]):
-        said = flowing(done(page))
+    said = flowing(done(page))
     shown = [text for language, text in page if not language]
     parts = [part for text in shown for part in text.split("\n...\n")]
     assert [part for part in parts if flowing(part) not in said] == []
@@ -170,6 +171,25 @@ def test_links_lead_to_headings(page):
         headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         words = (re.sub(r"[^\w -]", "", heading).lower() for heading in headings)
         assert place in {word.replace(" ", "-") for word in words}, (link, place)
+
+
+def test_the_table_of_a_runs_rules_is_theirs():
+    text = (DOCS / "watch.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| \[(PB7\d\d)\]\((.*?)\) (\S+) \| (\w+) \|", text, re.M)
+    rules = [rule for rule in RULES if rule.code.startswith("PB7")]
+    assert told == [
+        (rule.code, f"rules/{rule.name}.md", rule.name, rule.severity.name.lower())
+        for rule in rules
+    ]
+    assert f"[{len(rules)} more](#the-rules-of-a-run)" in text
+    guide = (DOCS / "guide.md").read_text(encoding="utf-8")
+    assert f"{len(rules)} rules, [of runs](watch.md" in guide
+
+
+def test_every_option_of_a_watch_is_in_the_reference():
+    text = (DOCS / "index.md").read_text(encoding="utf-8").partition("`plumbob.watch` ")
+    names = inspect.signature(plumbob.watch).parameters.keys() - {"model", "optimizer"}
+    assert [name for name in names if f"`{name}`" not in text[2]] == []
 
 
 def test_every_public_name_of_design_is_in_the_reference():
