@@ -1,6 +1,8 @@
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -167,3 +169,71 @@ def test_warnings_that_are_errors_do_not_stop_the_training(capsys):
         with watched(model, optimizer, loss=loss, on_finding="warn", graph=True):
             assert len(train(model, optimizer, loss, size=256)) == 12
     assert "plumbob: step 0: PB201 0: " in capsys.readouterr().err
+
+
+def test_the_first_watch_of_a_process_draws_no_random_numbers():
+    code = """
+import random, numpy, torch, plumbob
+def states():
+    numbers = numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    return random.getstate(), *numbers
+model = torch.nn.Linear(2, 2)
+before = states()
+watch = plumbob.watch(model, torch.optim.SGD(model.parameters(), 0.1), live=True)
+model(torch.ones(4, 2)).sum().backward()
+watch.optimizer.step()
+watch.close()
+str(watch.report)
+assert states() == before
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_what_only_looks_like_an_optimiser_goes_on():
+    class Mine:
+        def __init__(self, parameters):
+            self.param_groups = [{"params": list(parameters), "lr": 0.1}]
+            self.state = {}
+
+        @torch.no_grad()
+        def step(self):
+            for p in self.param_groups[0]["params"]:
+                p -= 0.1 * p.grad
+
+        def zero_grad(self):
+            for p in self.param_groups[0]["params"]:
+                p.grad = None
+
+    model, loss = net(), nn.CrossEntropyLoss()
+    mine = Mine(model.parameters())
+    with watched(model, mine, loss=loss) as watch:
+        values = train(model, mine, loss, on_step=watch.step)
+    assert watch.judged.history.loss.values.tolist() == pytest.approx(values)
+    assert watch.stream.broken is None
+
+
+def test_wrapped_optimiser_is_heard_where_it_steps():
+    class Slowly:
+        def __init__(self, inside):
+            self.optimizer = inside
+            self.param_groups, self.state = inside.param_groups, inside.state
+
+        def step(self):
+            self.optimizer.step()
+
+        def zero_grad(self):
+            self.optimizer.zero_grad()
+
+    model, loss = net(), nn.CrossEntropyLoss()
+    slowly = Slowly(sgd(model))
+    with watched(model, slowly, loss=loss) as watch:
+        values = train(model, slowly, loss)
+    assert watch.judged.history.loss.values.tolist() == pytest.approx(values)
+
+
+def test_no_losses_are_no_loss():
+    model, loss = net(), nn.CrossEntropyLoss()
+    optimizer = sgd(model)
+    with watched(model, optimizer) as watch:
+        train(model, optimizer, loss, on_step=lambda value: watch.step({}))
+    assert watch.judged.history.taken == 12

@@ -240,6 +240,12 @@ def test_wrong_words_are_refused():
         plumbob.watch(model, loss=nn.CrossEntropyLoss)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_module_that_takes_no_hooks_is_refused():
+    with pytest.raises(InputError, match="takes no hooks"):
+        plumbob.watch(torch.jit.script(net()))
+
+
 def test_only_the_first_rank_records(monkeypatch, tmp_path):
     for name, value in {"is_initialized": True, "get_rank": 1}.items():
         monkeypatch.setattr(torch.distributed, name, lambda value=value: value)

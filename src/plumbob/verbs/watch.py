@@ -68,14 +68,18 @@ def watch(
     """
     import sys
 
-    from plumbob.errors import InputError, did_you_mean
-    from plumbob.report.report import Report
-    from plumbob.settings import Settings
-    from plumbob.sinks.run_file import RunFile
-    from plumbob.types import Severity
-    from plumbob.verbs.shelf import shelf
-    from plumbob.watching.outlets import say
-    from plumbob.watching.watch import Watch
+    from plumbob.survey.guard import same_random
+
+    with same_random():  # what is imported for the first time may draw from them
+        from plumbob.errors import InputError, did_you_mean
+        from plumbob.report.report import Report
+        from plumbob.settings import Settings
+        from plumbob.sinks.run_file import RunFile
+        from plumbob.types import Severity
+        from plumbob.verbs.shelf import shelf
+        from plumbob.watching.live import Live
+        from plumbob.watching.outlets import say
+        from plumbob.watching.watch import Watch
 
     if every < 1:
         raise InputError(f"expected every= 1 or more steps, got {every}")
@@ -106,8 +110,6 @@ def watch(
             outlets.append(recorder)
             folder = recorder.folder
     if first and (sys.stderr.isatty() if live is None else live):
-        from plumbob.watching.live import Live
-
         outlets.append(Live())
 
     def warn(step: int, finding: "Finding") -> None:

@@ -18,7 +18,6 @@ from plumbob.judge import Verdict, judge
 from plumbob.settings import Settings
 from plumbob.survey.about import about
 from plumbob.survey.history import Past
-from plumbob.survey.optimizer import each
 from plumbob.survey.stream.several import as_one, bare, roots
 from plumbob.survey.stream.stream import Stream
 from plumbob.survey.stream.unsaved import Hook
@@ -79,10 +78,10 @@ class Watch:
         self.stop: Exception | None = None
         self.judged: Survey | None = None
         self.verdict = Verdict(findings=(), not_judged={}, crashed={})
-        optimizers = list(each(optimizer)) if optimizer is not None else []
         self.criterion = Criterion(loss, partial(self._safely, self._heard))
         self.feed = Feed(roots(given), self._suspected, self._own_loss, self._safely)
         self.stream = Stream(given, optimizer, every=every, on_log=self._log)
+        optimizers = self.stream.optimizers
         note, hold = self.stream.loss, self.stream.validation
         self.ledger = Ledger(note, hold, optimizers, self.model)
         self.handles: list[Any] = []
@@ -107,7 +106,7 @@ class Watch:
             self.stream.step()
             self.ledger.stepped()
         elif self.ledger.told(loss):
-            first, *others = parts(loss).items()
+            first, *others = parts(loss).items() or [("loss", None)]
             for name, value in others:
                 self.stream.loss(value, name)
             if first[0] == "loss":

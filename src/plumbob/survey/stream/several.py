@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from plumbob.errors import InputError
@@ -37,6 +38,11 @@ def as_one(model: Any) -> nn.Module:
     Raises:
         InputError: it is neither a module nor a dict, list or tuple of modules.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"expected a torch.nn.Module, got a {type(model).__name__}, which takes no "
+            "hooks; watch the module that it was made of"
+        )
     if isinstance(model, nn.Module):
         return model
     parts: dict[str, Any] = {}
