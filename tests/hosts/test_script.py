@@ -229,3 +229,16 @@ def test_the_command_passes_arguments_and_exit_status_on(command, tmp_path):
     assert done.returncode == 1
     assert "KeyError: 'spam'" in done.stderr
     assert "runpy" not in done.stderr
+
+
+def test_a_script_that_goes_elsewhere(command, tmp_path):
+    text = (
+        "import os\nos.makedirs('data')\nos.chdir('data')\n"
+        + (SCRIPTS / "plain.py").read_text()
+        + "\nprint('file', __file__)\n"
+    )
+    done = command(text, "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"file {tmp_path / 'train.py'}" in done.stdout  # as Python has it
+    assert [p.name for p in tmp_path.glob("runs/*/*")] == ["run.sqlite"]
+    assert not list(tmp_path.glob("data/*"))

@@ -4,6 +4,7 @@ import runpy
 import sys
 import traceback
 from contextlib import ExitStack
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,9 @@ def run(
     from plumbob.hosts.script import imported, listening
     from plumbob.verbs.watch import watch
 
-    several: dict[str, Any] = {"every": every, "run": folder or True}
+    folder = folder or Path("runs", f"{date.today().isoformat()}-a")
+    several: dict[str, Any] = {"every": every, "run": folder.absolute()}
+    output = output.absolute() if output else None  # the script may go elsewhere
     fitted: list[Any] = []
 
     def begin(models: Any, optimizers: list[Any]) -> "Watch":
@@ -108,7 +111,7 @@ def _played(script: str, args: list[str], *, module: bool) -> int:
             runpy.run_module(script, run_name="__main__", alter_sys=True)
         else:
             sys.path.insert(0, str(Path(script).resolve().parent))
-            runpy.run_path(script, run_name="__main__")
+            runpy.run_path(str(Path(script).absolute()), run_name="__main__")
     except SystemExit as end:
         return _status(end)
     except KeyboardInterrupt:

@@ -261,16 +261,11 @@ class RunFile:
 
 def _places(folder: Path | None) -> Iterator[Path]:
     """Yield names for a run, until one is free."""
-    if folder is None:
-        today = date.today().isoformat()
-        start = Path("runs")
-        yield from (start / f"{today}-{letter}" for letter in LETTERS)
-        yield from (start / f"{today}-{number}" for number in range(27, 10_000))
-    else:
-        yield folder
-        yield from (folder.with_name(f"{folder.name}-{c}") for c in LETTERS[1:])
-        numbers = range(27, 10_000)
-        yield from (folder.with_name(f"{folder.name}-{n}") for n in numbers)
+    folder = folder or Path("runs", f"{date.today().isoformat()}-a")
+    yield folder
+    start = folder.name.removesuffix("-a")
+    ends = *LETTERS[1:], *range(27, 10_000)
+    yield from (folder.with_name(f"{start}-{end}") for end in ends)
 
 
 def _within(ends: tuple[int, int], value: int) -> int:
