@@ -116,6 +116,32 @@ def test_watched_trainings_tell_what_is_shown(tmp_path, monkeypatch):
     assert len(parts) >= 12
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Lightning's, on this machine
+def test_the_callback_that_is_shown_runs(tmp_path, monkeypatch):
+    lightning = pytest.importorskip("lightning.pytorch")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(8, 4, 2)
+
+        def training_step(self, batch, _):
+            return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters())
+
+    monkeypatch.chdir(tmp_path)
+    (block,) = [text for kind, text in blocks(DOCS / "watch.md") if kind == "py"]
+    data = list(zip(torch.randn(64, 8), torch.arange(64) % 2, strict=True))
+    loader = torch.utils.data.DataLoader(data, batch_size=8)
+    names, said = {"module": Module(), "loader": loader}, StringIO()
+    with redirect_stdout(said):
+        exec(compile(block, "watch.md", "exec"), names)
+    assert "not judged:" in said.getvalue()
+    assert (tmp_path / "runs" / "fit" / "run.sqlite").exists()
+
+
 def test_the_guide_counts_the_rules_that_can_judge(tmp_path):
     model, x, y = mlp(8, 4, 2), torch.randn(64, 8, generator=seeded()), torch.arange(64)
     data, loss = [(x, y % 2)], torch.nn.CrossEntropyLoss()
