@@ -113,7 +113,7 @@ def outputs(
         return None, {"targets": "no loss given"}
     batches = [batch for batch in batches if batch.targets is not None]
     if not batches:
-        return None, {"targets": "the loss was not called before the first step"}
+        return None, {"targets": "the loss was not called on what the model returned"}
     outer = heads(built.sites)
     try:
         with loss_untouched(loss, model):

@@ -43,6 +43,7 @@ class Feed:
         self.first: list[Batch] = []
         self.full = False  # no more are kept
         self.aimless = False  # the last of them has no targets yet
+        self.given: list[tuple[int, int, torch.dtype]] = []  # what came of it
         self.latest: tuple[nn.Module, Batch] | None = None
         self.handles: list[Any] = []
         called, gave = (Hook(partial(safely, f)) for f in (self._called, self._gave))
@@ -80,6 +81,8 @@ class Feed:
     def _gave(self, model: nn.Module, args: Any, output: Any) -> None:
         if aside() or self.asleep:
             return
+        if self.aimless:
+            self.given = [(_origin(t), t.numel(), t.dtype) for t in tensors(output)]
         value = _loss(output)
         if value is not None:
             self.on_loss(value)
@@ -88,8 +91,8 @@ class Feed:
             if not all(map(_finite, values)):
                 self.on_broken()
 
-    def aim(self, targets: Any) -> None:
-        """Note the targets of the last call."""
+    def aim(self, outputs: Any, targets: Any) -> None:
+        """Note the targets of the last call, if the loss is of what that gave."""
         if self.latest is None:
             return
         model, batch = self.latest
@@ -97,8 +100,18 @@ class Feed:
             self.latest = model, _with(batch, targets)
         if self.aimless:
             self.aimless = False
+            if not self._given(outputs):
+                return
             kept = _rows(targets, batch.samples, self.first[-1].samples)
             self.first[-1] = _with(self.first[-1], _copy(kept))
+
+    def _given(self, outputs: Any) -> bool:
+        """Say whether the model returned these, or views of them, or a cast of them."""
+        found = [(_origin(t), t.numel(), t.dtype) for t in tensors(outputs)]
+        return bool(found) and all(
+            any(n == m and (a == b or k != d) for b, m, d in self.given)
+            for a, n, k in found
+        )
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -133,6 +146,11 @@ def _with(batch: Batch, targets: Any) -> Batch:
 
 def _copy(parts: Any) -> Any:
     return pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), parts)
+
+
+def _origin(t: Tensor) -> int:
+    """Return what a tensor and its views have in common."""
+    return id(t if t._base is None else t._base)
 
 
 def _rows(targets: Any, samples: int, kept: int) -> Any:

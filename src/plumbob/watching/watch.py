@@ -1,6 +1,7 @@
 """A training that is watched: stream, history, rules and sinks joined."""
 
 import atexit
+import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -223,7 +224,7 @@ class Watch:
 
     def _heard(self, value: Tensor, outputs: Any, targets: Any) -> None:
         if value.requires_grad:
-            self.feed.aim(targets)
+            self.feed.aim(outputs, targets)
             self._ask(value)
         self.ledger.hear(value)
 
@@ -293,7 +294,9 @@ class Watch:
             part.asleep = True
         self.stream.taps.open(False)
         try:
-            yield
+            with warnings.catch_warnings():  # of passes that are none of the loop's
+                warnings.simplefilter("ignore")
+                yield
         finally:
             for part in listening:
                 part.asleep = False
