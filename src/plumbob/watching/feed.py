@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import inf
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from plumbob.survey.stream.unsaved import Hook
 FIRST = 64 * 2**20  # bytes of the first batch that are copied, of all first ones
 ENOUGH = 512  # samples of first batches, on which a best constant is well known
 BATCHES = 16
-LOOKED = 4096  # numbers of an output of which it is asked whether they are finite
 
 
 class Feed:
@@ -26,25 +24,24 @@ class Feed:
     `first` are copies of what the first calls in training got, of the very first its
     first samples where it is large; `latest` is what the last one got, with the model
     it went to.
-    `on_broken` is called where an output is not finite, as far as that costs no wait
-    for a device, `on_loss` with a loss that a model returns within its output, and
-    `safely` with all that is done here.
+    `on_loss` is called with a loss that a model returns within its output, and `safely`
+    with all that is done here.
     """
 
     def __init__(
         self,
         models: Mapping[str, nn.Module],
-        on_broken: Callable[[], None],
         on_loss: Callable[[Tensor], None],
         safely: Callable[..., None],
     ) -> None:
-        self.on_broken, self.on_loss = on_broken, on_loss
+        self.on_loss = on_loss
         self.asleep = False
         self.first: list[Batch] = []
         self.full = False  # no more are kept
         self.aimless = False  # the last of them has no targets yet
         self.given: list[tuple[int, int, torch.dtype]] = []  # what came of it
-        self.latest: tuple[nn.Module, Batch] | None = None
+        self.last: tuple[nn.Module, Any, Any] | None = None
+        self.targets: Any = None  # of the last call
         self.handles: list[Any] = []
         called, gave = (Hook(partial(safely, f)) for f in (self._called, self._gave))
         for model in models.values():
@@ -56,12 +53,17 @@ class Feed:
     def _called(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         if aside() or self.asleep or not torch.is_grad_enabled():
             return
-        leaf = next(tensors((args, kwargs)), None)
-        samples = len(leaf) if leaf is not None and leaf.ndim else 1
-        batch = Batch(args=args, kwargs=kwargs, samples=samples)
-        self.latest = (model, batch)
+        self.last, self.targets = (model, args, kwargs), None
         if not self.full:
-            self._keep(batch)
+            self._keep(_batch(args, kwargs))
+
+    @property
+    def latest(self) -> tuple[nn.Module, Batch] | None:
+        """What the last call got, and the model it went to."""
+        if self.last is None:
+            return None
+        model, args, kwargs = self.last
+        return model, _with(_batch(args, kwargs), self.targets)
 
     def _keep(self, batch: Batch) -> None:
         self.aimless = False
@@ -83,26 +85,24 @@ class Feed:
             return
         if self.aimless:
             self.given = [(_origin(t), t.numel(), t.dtype) for t in tensors(output)]
+        if isinstance(output, Tensor):
+            return
         value = _loss(output)
         if value is not None:
             self.on_loss(value)
-        if torch.is_grad_enabled() and model.training:
-            values = (t for t in tensors(output) if t.device.type == "cpu")
-            if not all(map(_finite, values)):
-                self.on_broken()
 
     def aim(self, outputs: Any, targets: Any) -> None:
         """Note the targets of the last call, if the loss is of what that gave."""
-        if self.latest is None:
+        if self.last is None:
             return
-        model, batch = self.latest
-        if batch.targets is None:
-            self.latest = model, _with(batch, targets)
+        if self.targets is None:
+            self.targets = targets
         if self.aimless:
             self.aimless = False
             if not self._given(outputs):
                 return
-            kept = _rows(targets, batch.samples, self.first[-1].samples)
+            samples = _batch(*self.last[1:]).samples
+            kept = _rows(targets, samples, self.first[-1].samples)
             self.first[-1] = _with(self.first[-1], _copy(kept))
 
     def _given(self, outputs: Any) -> bool:
@@ -132,6 +132,12 @@ def copied(batch: Batch) -> Batch | None:
         batch = few
     args, kwargs = _copy((batch.args, dict(batch.kwargs)))
     return Batch(args=args, kwargs=kwargs, samples=batch.samples)
+
+
+def _batch(args: Any, kwargs: Any) -> Batch:
+    leaf = next(tensors((args, kwargs)), None)
+    samples = len(leaf) if leaf is not None and leaf.ndim else 1
+    return Batch(args=args, kwargs=kwargs, samples=samples)
 
 
 def _size(batch: Batch) -> int:
@@ -167,12 +173,3 @@ def _loss(output: Any) -> Tensor | None:
     value = output.get("loss") if isinstance(output, Mapping) else None
     value = getattr(output, "loss", None) if value is None else value
     return value if isinstance(value, Tensor) and value.numel() == 1 else None
-
-
-def _finite(t: Tensor) -> bool:
-    """Say whether numbers are finite, by some of them; -inf is meant, as in a mask."""
-    if not t.is_floating_point() or t.layout is not torch.strided or not t.numel():
-        return True
-    flat = t.detach().reshape(-1)
-    total = float(flat[:: flat.numel() // LOOKED + 1].sum(dtype=torch.float32))
-    return total < inf  # NaN is not

@@ -1,7 +1,7 @@
 """Which loss belongs to which step, whoever tells of it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,13 +86,6 @@ class Ledger:
                 return " and ".join(own)
         # two optimisers of one loss step one after the other: only the first has it
         return f"loss {len(self.names) + 1}" if self.names else "loss"
-
-
-def parts(loss: Any) -> Mapping[str, Any]:
-    """Return losses by name: one, or a dict of them."""
-    if isinstance(loss, Mapping):
-        return {str(k): v for k, v in cast(Mapping[Any, Any], loss).items()}
-    return {"loss": loss}
 
 
 def _mean(values: list[Tensor]) -> Tensor:

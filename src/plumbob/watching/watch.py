@@ -1,9 +1,10 @@
 """A training that is watched: stream, history, rules and sinks joined."""
 
 import atexit
+import time
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import isfinite
@@ -27,17 +28,15 @@ from plumbob.watching.beginning import Beginning, begin, refined
 from plumbob.watching.criterion import Criterion
 from plumbob.watching.facts import Weighed, survey, weighed
 from plumbob.watching.feed import Feed
-from plumbob.watching.ledger import Ledger, parts
+from plumbob.watching.ledger import Ledger
 from plumbob.watching.origins import Origins, broken, spoilt
 from plumbob.watching.outlets import Outlets, say
+from plumbob.watching.schedule import Schedule
 from plumbob.watching.sink import Sink
 from plumbob.watching.timeline import Place, Timeline
 
 if TYPE_CHECKING:
     from plumbob.report.report import Report
-
-GROWTH = 1.5  # the run is judged anew where it has grown by so much
-TRIPS = 3  # judgements between two of these, of logs that were taken early
 
 
 class Watch:
@@ -74,13 +73,13 @@ class Watch:
         self.weights: Weighed | None = None
         self.origins = Origins()
         self.unseen: dict[str, str] = {}
-        self.next, self.trips = 0, TRIPS
+        self.schedule = Schedule()
         self.over = False
         self.stop: Exception | None = None
         self.judged: Survey | None = None
         self.verdict = Verdict(findings=(), not_judged={}, crashed={})
         self.criterion = Criterion(loss, partial(self._safely, self._heard))
-        self.feed = Feed(roots(given), self._suspected, self._own_loss, self._safely)
+        self.feed = Feed(roots(given), self._own_loss, self._safely)
         self.stream = Stream(given, optimizer, every=every, on_log=self._log)
         optimizers = self.stream.optimizers
         note, hold = self.stream.loss, self.stream.validation
@@ -106,17 +105,14 @@ class Watch:
         if loss is None:
             self.stream.step()
             self.ledger.stepped()
-        elif self.ledger.told(loss):
-            first, *others = parts(loss).items() or [("loss", None)]
-            for name, value in others:
-                self.stream.loss(value, name)
-            if first[0] == "loss":
-                self.stream.step(first[1])
-            else:
-                self.stream.loss(first[1], first[0])
-                self.stream.step()
-        else:
+        elif not self.ledger.told(loss):
             self.stream.step()
+        else:
+            named = loss if isinstance(loss, Mapping) else {"loss": loss}
+            for name, value in named.items():
+                if name != "loss":
+                    self.stream.loss(value, str(name))
+            self.stream.step(named.get("loss"))
         self._stop()
 
     def note(self, loss: Any, name: str = "loss") -> None:
@@ -195,6 +191,7 @@ class Watch:
     def report(self) -> "Report":
         """The run judged so far; it shows itself as that of a check."""
         if not self.over or self.judged is None:
+            self.weights = None
             self._judge(self.past.last.step)
         return self.make_report(
             findings=self.verdict.findings,
@@ -214,12 +211,18 @@ class Watch:
             self._lost(one_line(error))
 
     def _before(self, optimizer: Any, *_: Any) -> None:
-        self._safely(self._settle, optimizer)
-        self._safely(self.ledger.validated)
+        leftovers = self.stream.leftovers.get(id(optimizer))
+        if leftovers is not None and leftovers.broken:
+            self._safely(self._suspected)
+        if self.origins.suspect is not None:
+            self._safely(self._settle, optimizer)
+        if self.ledger.held:
+            self._safely(self.ledger.validated)
         self._stop()
 
     def _after(self, optimizer: Any, *_: Any) -> None:
-        self._safely(self.ledger.stepped, optimizer)
+        if self.ledger.steps:
+            self._safely(self.ledger.stepped, optimizer)
         self._stop()
 
     def _heard(self, value: Tensor, outputs: Any, targets: Any) -> None:
@@ -268,13 +271,10 @@ class Watch:
             self.origins.suspects(self.feed.latest)
             with self._asleep():
                 self.origins.search(self.criterion.loss, late=True)
-        if log.step >= self.next:
-            self.next = max(log.step + 1, int((log.step + 1) * GROWTH))
-            self.trips = TRIPS
+        if self.schedule.due(log):
+            began = time.perf_counter()
             self._judge(log.step)
-        elif log.why in {"loss", "gradient"} and self.trips:
-            self.trips -= 1
-            self._judge(log.step)
+            self.schedule.took(log, time.perf_counter() - began)
 
     def _begin(self) -> None:
         with self._asleep():
@@ -345,7 +345,9 @@ class Watch:
             self._begin()
         assert self.start is not None
         self._know_more()
-        self.weights = weighed(self.model, self.start.structure.sites)
+        last = self.over or self.weights is None or self.origins.found is not None
+        if self.schedule.weighs(step) or last:
+            self.weights = weighed(self.model, self.start.structure.sites)
         self.judged = self._survey()
         with np.errstate(all="ignore"):  # nothing but NaN is no reason to warn
             self.verdict = judge(self.judged, self.rules, self.settings)

@@ -164,7 +164,7 @@ def test_wherever_it_goes_wrong(net, where):
         "passed": (stream.calls, "stepped"),
         "count": (stream.scaling, "look"),
         "log": (stream, "on_log"),
-        "glance": (stream.glances, "gradient"),
+        "glance": (stream.glances, "tell"),
     }[where]
     setattr(owner, name, stop)
     go(stream, net, optimizer, 5)

@@ -27,12 +27,13 @@ class Calls:
     ) -> None:
         self.modes, self.heard = modes, heard
         self.fresh = False  # whether gradients were recorded since the last step
+        self.idle = False  # a pass of a step that is not measured is only counted
         self.samples = 0
         self.parts = [_hook(part, self._called) for part in _parts(model)]
         self.root = _hook(model, self._called_whole)
 
     def _called_whole(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if aside():
+        if aside() or self._counted(module):
             return
         for handle in self.parts:
             handle.remove()
@@ -40,8 +41,15 @@ class Calls:
         self.heard(self._note, module, args, kwargs)
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not aside():
+        if not (aside() or self._counted(module)):
             self.heard(self._note, module, args, kwargs)
+
+    def _counted(self, module: nn.Module) -> bool:
+        if not (self.idle and module.training and torch.is_grad_enabled()):
+            return False
+        self.fresh = True
+        self.modes.taught += 1
+        return True
 
     def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         plain = bool(args) and isinstance(args[0], Tensor)

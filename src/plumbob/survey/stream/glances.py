@@ -8,7 +8,7 @@ from torch import Tensor
 from plumbob.survey.stream.gate import Gate
 from plumbob.survey.stream.later import Later
 
-EVERY = 4  # steps between two looks at a gradient
+EVERY = 4  # steps between two looks
 TOGETHER = 8  # signals that are sent from a device at once
 
 
@@ -29,7 +29,7 @@ class Glances:
             fit = (p for p in some if p.ndim == 1 and not hasattr(p, "placements"))
             self.vectors[key] = next((p for p in fit if p.requires_grad), None)
         p = self.vectors[key]
-        if step % EVERY == 0 and p is not None and p.grad is not None:
+        if p is not None and p.grad is not None:
             norm = torch.linalg.vector_norm(p.grad)
             self.tell("gradient", str(key), norm, step)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from math import isfinite
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +29,14 @@ class Leftovers:
             least = max(1, min(p.ndim for p in fit))
             self.probe = next(p for p in reversed(fit) if p.ndim <= least)
             self.handle = self.probe.register_hook(partial(heard, self._passed))
+
+    @property
+    def broken(self) -> bool:
+        """Whether one number of a gradient is not finite; asked on a CPU alone."""
+        g = None if self.handle is None else self.probe.grad
+        if g is None or not g.is_cpu or g.is_sparse or not g.numel():
+            return False
+        return not isfinite(g[(0,) * g.ndim].item())
 
     def _passed(self, gradient: Tensor) -> None:
         if not self.begun:

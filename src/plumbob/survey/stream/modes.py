@@ -27,7 +27,7 @@ class Modes:
             if isinstance(module, _NORM) and module.track_running_stats
         }
         self.differs = bool(self.norms) or any(map(_drops, model.modules()))
-        self.before = (0, 0)  # this step's passes in training and evaluation mode
+        self.taught = self.other = 0  # this step's passes in training mode, and not
         self.training = self.evaluating = self.trained_in_eval = 0
         self.tested_in_training = self.streak = self.repeated = 0
         self.last: Any = None
@@ -44,8 +44,8 @@ class Modes:
             self.tested_in_training += model.training
             self.repeated += model.training and again
             return
-        taught, other = self.before
-        self.before = (taught + model.training, other + (not model.training))
+        self.taught += model.training
+        self.other += not model.training
         if model.training:
             single = first is not None and first.ndim > 0 and len(first) == 1
             for name, norm in self.norms.items():
@@ -56,14 +56,13 @@ class Modes:
 
     def stepped(self) -> None:
         """Note a step of the optimiser: the passes before it were used."""
-        taught, other = self.before
-        self.before = (0, 0)
-        self.training += taught
-        if taught:
+        self.training += self.taught
+        if self.taught:
             self.streak = 0
         else:
-            self.trained_in_eval += other
-            self.streak += other
+            self.trained_in_eval += self.other
+            self.streak += self.other
+        self.taught = self.other = 0
 
     def passes(self) -> Passes:
         """Return the counts so far."""

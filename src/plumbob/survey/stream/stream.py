@@ -16,7 +16,7 @@ from plumbob.survey.optimizer import each
 from plumbob.survey.stream.agreement import Agreement
 from plumbob.survey.stream.calls import Calls
 from plumbob.survey.stream.gate import Gate
-from plumbob.survey.stream.glances import Glances
+from plumbob.survey.stream.glances import EVERY, Glances
 from plumbob.survey.stream.leftovers import Leftovers
 from plumbob.survey.stream.logs import HELD, Waiting, waiting
 from plumbob.survey.stream.losses import Arriving, Told, number
@@ -119,7 +119,8 @@ class Stream:
                 self._safely(self.marks.keep, self.by_hand, measured)
             self._safely(self._count)
             self._tick()
-        self._safely(self._send)
+        if self.on_the_way:
+            self._safely(self._send)
 
     def loss(self, value: Any, name: str = "loss") -> None:
         """Note a loss of the step that was taken, or of the one to come.
@@ -137,7 +138,7 @@ class Stream:
         self.told.append((name, self.taken if early else max(0, self.taken - 1), value))
         if self._glancing:
             self.glances.tell("loss", name, value, self.taken + early)
-            if not self.why and not early:
+            if not self.why and not early and self.gate.due(self.taken):
                 self._begin()
         if len(self.told) >= TOLD:
             self._tell("every")
@@ -182,12 +183,13 @@ class Stream:
         return self._safely(self._look, optimizer, args, kwargs)
 
     def _look(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
-        self._send()
+        if self.on_the_way:
+            self._send()
         self.scaling.look()
         if id(optimizer) not in self.leftovers:
             self._first(optimizer)
         if id(optimizer) not in self.owed:
-            if self._glancing:
+            if not (self.taken + 1) % EVERY and self._glancing:
                 self.glances.gradient(optimizer, self.taken + 1)
             return None
         self.marks.look(optimizer)
@@ -249,15 +251,21 @@ class Stream:
         self.taken += 1
         if self.why and not self.owed:
             self._finish()
-        elif not self.why:
+        elif not self.why and self.gate.due(self.taken):
             self._begin()
 
     def _begin(self) -> None:
         """Measure the step to come, if it is due."""
         self.why = self.gate.due(self.taken)
+        self._rest()
         self.at, self.inputs = self.taken, 0
         self.owed = set(self.counts) if self.why else set()
         self._safely(self.taps.open, self.due)
+
+    def _rest(self) -> None:
+        """Between measured steps passes are only counted, once all logs are out."""
+        quiet = not self.why and not self.on_the_way
+        self.calls.idle = quiet and bool(self.optimizers)
 
     def _finish(self) -> None:
         if self.marks.together and self._left():
@@ -336,6 +344,7 @@ class Stream:
             del self.on_the_way[0]
             self.last = log.step
             self.on_log(log.log(self.agreement))
+        self._rest()
 
     def _tell(self, why: str) -> None:
         """Tell what is known without a measured step."""
