@@ -15,7 +15,7 @@ from plumbob.survey.modules import module_sites
 from plumbob.survey.outcome import heads
 from plumbob.survey.output import output_facts
 from plumbob.survey.probe import probe
-from plumbob.survey.stream.several import Several
+from plumbob.survey.stream.several import Several, spread
 from plumbob.survey.structures import Structure, ours, read
 from plumbob.types import Output
 
@@ -91,6 +91,8 @@ def refined(
 def _not_traced(model: nn.Module, batches: Sequence[Batch], graph: bool) -> str | None:
     if not graph:
         return "it was not asked for"
+    if spread(model):
+        return "a pass of it waits for other ranks"
     if isinstance(model, Several):
         return "several models are not traced together"
     if not batches:

@@ -8,13 +8,16 @@ from torch import Tensor, nn
 
 from plumbob.survey.batches import Batch
 from plumbob.survey.breaks import first_break
+from plumbob.survey.stream.several import bare, spread
 from plumbob.types import Break, Log
 
 SEARCHES = 3
+WHERE = "the origin of what is not finite"
 LATE = (
     "it was seen after a step had spoilt the weights; give the loss: "
     "plumbob.watch(..., loss=)"
 )
+SPREAD = "a pass of the model waits for other ranks"
 
 
 class Origins:
@@ -41,9 +44,13 @@ class Origins:
             return
         (model, batch), self.suspect = self.suspect, None
         self.left -= 1
+        model = bare(model)  # what spreads it over ranks waits for them
+        if spread(model):
+            self.unseen[WHERE] = SPREAD
+            return
         found = first_break(model, batch, None if batch.targets is None else loss)
         if late and (found is None or found.cause == "weight"):
-            self.unseen["the origin of what is not finite"] = LATE
+            self.unseen[WHERE] = LATE
         else:
             self.found = found
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from plumbob.errors import InputError
 from plumbob.survey.graph import inner
 
 WRAPPERS = ("DistributedDataParallel", "DataParallel")
+WAITING = {"FSDPModule", "FullyShardedDataParallel", "SyncBatchNorm"}
 
 
 class Several(nn.ModuleDict):
@@ -71,3 +72,15 @@ def bare(model: nn.Module) -> nn.Module:
     while type(found).__name__ in WRAPPERS:
         found = inner(found.module)
     return found
+
+
+def spread(model: nn.Module) -> bool:
+    """Say whether a pass waits for other ranks, as where each holds a part.
+
+    It must not be run by one rank alone.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    cut = any(hasattr(p, "placements") for p in model.parameters())
+    kinds = {kind.__name__ for part in model.modules() for kind in type(part).mro()}
+    return distributed.get_world_size() > 1 and (cut or bool(kinds & WAITING))
