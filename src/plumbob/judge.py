@@ -90,7 +90,7 @@ def _kept(
 
 def _why(missing: Needs, survey: Survey) -> str:
     names = missing.words
-    reasons = [survey.unseen[name] for name in names if name in survey.unseen]
+    reasons = dict.fromkeys(survey.unseen[n] for n in names if n in survey.unseen)
     return f"needs {', '.join(names)}" + "".join(f" ({reason})" for reason in reasons)
 
 

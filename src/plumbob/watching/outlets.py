@@ -14,7 +14,7 @@ def say(text: str) -> None:
     """Warn, and never raise: warnings that are errors are so for the user's code."""
     try:
         # no line of ours is where it comes from, and each text counts for itself
-        warnings.warn_explicit(text, UserWarning, "plumbob", 1)
+        warnings.warn_explicit(text, UserWarning, "<plumbob>", 1)
     except UserWarning:
         print(f"plumbob: {text}", file=sys.stderr)
 
