@@ -186,7 +186,7 @@ def test_a_scaled_loss_counts_as_it_was_before():
         scaler.step(optimizer)
         scaler.update()
     (watch,) = listener.closed
-    assert watch.report.survey.history.loss.values == pytest.approx([float(loss)])
+    assert watch.report.survey.history.loss.values == pytest.approx([loss.item()])
 
 
 def test_an_error_of_ours_costs_the_script_nothing():
@@ -242,3 +242,17 @@ def test_a_script_that_goes_elsewhere(command, tmp_path):
     assert f"file {tmp_path / 'train.py'}" in done.stdout  # as Python has it
     assert [p.name for p in tmp_path.glob("runs/*/*")] == ["run.sqlite"]
     assert not list(tmp_path.glob("data/*"))
+
+
+def test_a_script_that_compiles_its_model_is_not_warned_of_our_hook():
+    with listening(begin) as listener:
+        model = nn.Sequential(nn.Linear(4, 3))
+        compiled = torch.compile(model, backend="eager")
+        optimizer = torch.optim.SGD(compiled.parameters(), 0.1)
+        with warnings.catch_warnings(record=True) as said:
+            for _ in range(3):
+                optimizer.zero_grad()
+                compiled(torch.randn(8, 4)).square().mean().backward()
+                optimizer.step()
+    assert not [w for w in said if "global hooks" in str(w.message)]
+    assert listener.closed[0].judged.history.taken == 3

@@ -7,6 +7,7 @@ losses that torch computes in evaluation mode without gradients are validation l
 
 import gc
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -25,6 +26,7 @@ from plumbob.watching.watch import Watch
 
 Begin = Callable[[Mapping[str, nn.Module], list[Any]], Watch]
 
+OURS = r"Using `torch\.compile\(module\)` when there are global hooks"
 LOSSES = (
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -165,6 +167,8 @@ def listening(begin: Begin) -> Generator[Listener, None, None]:
     listener = Listener(begin)
     with ExitStack() as stack:
         patch = stack.enter_context
+        patch(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", OURS)
         patch(_patched(Optimizer, "__init__", _making(listener)))
         patch(_patched(torch.autograd, "backward", _backward(listener)))
         patch(_patched(torch.amp.GradScaler, "scale", _scaling(listener)))

@@ -106,3 +106,13 @@ def test_modules_that_cannot_be_seen_are_named():
     assert unseen["cell.weight_ih"] == FUSED
     assert "has parts" in unseen["odd"]
     assert "computed from other parameters" in unseen["normal"]
+
+
+def test_angles_are_no_embedding():
+    class RotaryEmbedding(nn.Module):
+        def __init__(self, shape):
+            super().__init__()
+            self.register_buffer("table", torch.ones(shape))
+
+    taps = taps_of(nn.Sequential(RotaryEmbedding((4,)), RotaryEmbedding((4, 2))))
+    assert taps.unseen == {"1": STRANGE}

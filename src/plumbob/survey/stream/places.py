@@ -1,6 +1,6 @@
 """Which module's result is z of a site, and where in it the units are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from torch import nn
@@ -15,6 +15,7 @@ FUSED = "a recurrent kernel computes it inside" + SO
 PACKED = "its attention computes it inside" + SO
 MIXED = "the module that holds it has parts, so its result may be another's" + SO
 LAZY = "its weights are made at the first call: call the model once before"
+NAMES = ("linear", "conv", "embedding")
 STRANGE = "its weights are not plain real numbers in a map that is known"
 
 
@@ -26,9 +27,10 @@ class Place(NamedTuple):
     flat: int = 1
 
 
-def place(model: nn.Module, site: Site) -> Place | str:
-    """Return where z of a site appears, or why nowhere."""
-    modules = dict(model.named_modules())
+def place(
+    model: nn.Module, site: Site, modules: Mapping[str, nn.Module]
+) -> Place | str:
+    """Return where z of a site appears, or why nowhere; of all modules by name."""
     own = site.name if site.name in modules else site.name.rpartition(".")[0]
     module = modules[own]
     parent = modules[own.rpartition(".")[0]]
@@ -58,6 +60,11 @@ def unknown(model: nn.Module, sites: Iterable[Site]) -> dict[str, str]:
             continue
         if any(is_lazy(p) for p in module.parameters()):
             found[path] = LAZY
-        elif any(word in kind for word in ("linear", "conv", "embedding")):
+        elif any(word in kind for word in NAMES) and _wide(module):
             found[path] = STRANGE
     return found
+
+
+def _wide(module: nn.Module) -> bool:
+    """Whether it holds a table or a matrix, as rotary embeddings do not."""
+    return any(t.ndim > 1 for t in (*module.parameters(), *module.buffers()))

@@ -143,10 +143,10 @@ class Taps:
         self.seen = set[str]()
         self.passed_over = set[str]()
         self.reads = self.collected = 0
-        sites = tuple(sites)
+        sites, modules = tuple(sites), dict(model.named_modules())
         self.unseen = unknown(model, sites)
         for site in sites:
-            where = place(model, site)
+            where = place(model, site, modules)
             if isinstance(where, str):
                 self.unseen[site.name] = where
                 continue
