@@ -237,3 +237,26 @@ def test_no_losses_are_no_loss():
     with watched(model, optimizer) as watch:
         train(model, optimizer, loss, on_step=lambda value: watch.step({}))
     assert watch.judged.history.taken == 12
+
+
+def test_gradients_cleared_before_a_step_is_told_are_not_missing():
+    class Mine:
+        def __init__(self, parameters):
+            self.param_groups = [{"params": list(parameters), "lr": 0.1}]
+            self.state = {}
+
+        @torch.no_grad()
+        def step(self):
+            for p in self.param_groups[0]["params"]:
+                p -= 0.1 * p.grad
+                p.grad = None
+
+        def zero_grad(self):
+            pass
+
+    model, loss = net(), nn.CrossEntropyLoss()
+    mine = Mine(model.parameters())
+    with watched(model, mine, loss=loss) as watch:
+        train(model, mine, loss, 40, on_step=watch.step)
+    assert {f.severity.name for f in watch.findings} <= {"INFO"}
+    assert watch.judged.history.courses["0.weight"].change[-1] > 0

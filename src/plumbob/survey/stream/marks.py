@@ -113,8 +113,12 @@ class Marks:
     def look_at_gradients(self, optimizer: Any) -> None:
         """Once the gradients are what the optimiser gets."""
         scale = getattr(optimizer, "grad_scale", None)
-        for part in self.parts[id(optimizer)][1]:
+        parts = self.parts[id(optimizer)][1]
+        for part in parts:
             part.look_at_gradients(scale)
+        by_hand = not isinstance(optimizer, torch.optim.Optimizer)
+        if by_hand and not any(any(part.given) for part in parts):
+            self.settings.clear()  # the loop clears them before it tells of its step
 
     @torch.no_grad()
     def compare(self, optimizer: Any) -> list[Tensor]:
