@@ -57,6 +57,8 @@ def test_a_plain_loop(capsys, monkeypatch):
     assert f"loss {history.loss.values[-1]:.6f}" in watched
     assert len(history.held.values) == 3
     assert f"held {history.held.values[-1]:.6f}" in watched
+    assert 0.8 < history.constant < np.log(3) + 1e-3  # of three classes
+    assert history.floor == pytest.approx(0, abs=1e-6)
 
 
 def test_two_rivals(capsys, monkeypatch):

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,6 +24,7 @@ from plumbob.errors import one_line
 from plumbob.survey.graph import inner
 from plumbob.watching.watch import Watch
 
+Loss = Callable[[Any, Any], Any]
 Begin = Callable[[Mapping[str, nn.Module], list[Any]], Watch]
 
 OURS = r"Using `torch\.compile\(module\)` when there are global hooks"
@@ -57,6 +58,7 @@ class Listener:
         self.pending: Tensor | None = None
         self.held: list[Tensor] = []
         self.unscaled: dict[int, tuple[Tensor, Tensor]] = {}
+        self.asked: list[tuple[Tensor, Loss, Any, Any]] = []
         self.hook: Any = None
         self.broken: str | None = None
 
@@ -117,23 +119,38 @@ class Listener:
             if t.numel() != 1 or not t.is_floating_point():
                 continue
             _, value = self.unscaled.pop(id(t), (t, t))
+            self._judged(value)
             value = value.detach().reshape(())
             before = self.pending
             if before is not None and before.device == value.device:
                 value = value + before
             self.pending = value
         self.unscaled.clear()
+        self.asked.clear()
+
+    def _judged(self, value: Tensor) -> None:
+        """Tell the watch which function the loss is, where it is one of torch's."""
+        for found, loss, outputs, targets in self.asked:
+            if found is value:
+                for watch in self.watches.values():
+                    watch.criterion.loss = watch.criterion.loss or loss
+                    watch.feed.aim(outputs, targets)
 
     def scaled(self, before: Any, after: Any) -> None:
         """Note what a scaled loss was before."""
         if isinstance(before, Tensor) and isinstance(after, Tensor):
             self.unscaled[id(after)] = (after, before)
 
-    def computed(self, value: Any) -> None:
-        """Note a loss of torch's, if the models that are watched are being tested."""
-        self._guarded(self._computed, value)
+    def computed(self, loss: Any, args: Any, kwargs: Any, value: Any) -> None:
+        """Note a loss of torch's: the one of a step, or one on held-out data."""
+        self._guarded(self._computed, loss, args, kwargs, value)
 
-    def _computed(self, value: Any) -> None:
+    def _computed(self, loss: Any, args: Any, kwargs: Any, value: Any) -> None:
+        if isinstance(value, Tensor) and value.requires_grad and len(args) > 1:
+            more = args[2:]
+            asked = partial(_asked, loss, more, kwargs)
+            self.asked = [*self.asked[-3:], (value, asked, args[0], args[1])]
+            return
         models = [watch.model for watch in self.watches.values()]
         tested = models and not any(model.training for model in models)
         tested = tested and not torch.is_grad_enabled()
@@ -228,6 +245,10 @@ def imported(name: str, act: Callable[[], None]) -> Generator[None, None, None]:
             sys.meta_path.remove(finder)
 
 
+def _asked(loss: Any, more: Any, kwargs: Any, outputs: Any, targets: Any) -> Any:
+    return loss(outputs, targets, *more, **kwargs)
+
+
 def _making(listener: Listener) -> Callable[[Any], Any]:
     def wrapper(original: Any) -> Any:
         def made(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -270,7 +291,7 @@ def _computing(listener: Listener) -> Callable[[Any], Any]:
         def loss(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
             if not torch.compiler.is_compiling():
-                listener.computed(value)
+                listener.computed(original, args, kwargs, value)
             return value
 
         return loss
