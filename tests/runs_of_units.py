@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from hand import moments, one
-from plumbob.types import History, Losses, Needs, Window
+from plumbob.types import History, Losses, Moments, Needs, Window
 
 
 def course(rows, *, loss=None, constant=None, bias=None, apart=10, **site):
@@ -41,3 +41,12 @@ def course(rows, *, loss=None, constant=None, bias=None, apart=10, **site):
         constant=constant,
     )
     return replace(survey, known=known, history=history)
+
+
+def silent(units):
+    """Return the moments of units of which no value was finite."""
+    none = np.zeros(units, int)
+    return Moments(
+        count=none, mean=none * 0.0, m2=none * 0.0, low=none + np.inf,
+        high=none - np.inf, positive=none, nonfinite=none + 40,
+    )  # fmt: skip

@@ -56,6 +56,11 @@ def gained(history: History) -> float | None:
     return (start - now) / left if left > 0 else None
 
 
+def told(row: Sequence[Window]) -> Sequence[Window]:
+    """Return the windows in which every unit had a finite value: others say nothing."""
+    return [window for window in row if window.z.count.all()]
+
+
 def latest(row: Sequence[Window], samples: int) -> Window | None:
     """Return the last windows of a site, joined until they hold so many samples."""
     found: Window | None = None

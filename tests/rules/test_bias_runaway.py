@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from torch import nn
@@ -9,17 +11,18 @@ from nets_history_units import clusters, deep
 from plumbob.rule import findings
 from plumbob.rules.bias_runaway import bias_runaway
 from plumbob.types import Severity
-from runs_of_units import course
+from runs_of_units import course, silent
 from watched import codes, run
 
 NOISE = normals(40, 4)
 CLOSE = {"every": 25, "asked": True}
 
 
-def drift(end, *, sd=0.1, start=0.0, windows=6, units=4):
+def drift(end, *, sd=0.1, start=0.0, windows=9, units=4):
     """z of four units, the first few of which go from start to end."""
     ways = np.where(np.arange(4) < units, end - start, 0.0)
-    return [sd * NOISE + start + share * ways for share in np.linspace(0, 1, windows)]
+    shares = np.minimum(np.linspace(0, 4, windows), 1)  # it comes in a quarter
+    return [sd * NOISE + start + share * ways for share in shares]
 
 
 def found(rows, **given):
@@ -39,6 +42,36 @@ def found(rows, **given):
 def test_severity_follows_the_slope_that_is_left(end, severity):
     found_here = found(drift(end))
     assert [f.severity for f in found_here] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"), [(7, Severity.INFO), (8, Severity.WARNING)]
+)
+def test_a_warning_waits_twice_as_long_as_the_drift_took(windows, expected):
+    """It is there at step 20, the third of the windows: 3 * 21 steps make it one."""
+    steps = [0.1 * NOISE - end for end in (0, 0, 2, 2, 2, 2, 2, 2)]
+    (finding,) = found(steps[:windows])
+    assert finding.severity is expected
+    assert finding.evidence["steps"] == 10 * windows - 9
+
+
+@pytest.mark.parametrize(
+    ("sd", "expected"), [(0.13, Severity.WARNING), (0.14, Severity.INFO)]
+)
+def test_an_answer_that_overtakes_the_drift_is_no_warning(sd, expected):
+    """|beta| / sd is 20 at first, and 15.4 or 14.3 in the end."""
+    rows = [0.1 * NOISE - end for end in (0, 2, 2, 2)] + [sd * NOISE - 2] * 5
+    (finding,) = found(rows)
+    assert finding.severity is expected
+
+
+def test_windows_without_a_finite_value_say_nothing():
+    seen = course(drift(-2.0), loss=1.0)
+    row = list(seen.history.windows["fc1"])
+    row += [replace(row[-1], z=silent(4))] * 3
+    history = replace(seen.history, windows={"fc1": tuple(row)})
+    (finding,) = findings(bias_runaway, replace(seen, history=history))
+    assert finding.evidence["beta"] == pytest.approx(2.0, rel=1e-3)
 
 
 @pytest.mark.parametrize(("sd", "fires"), [(0.65, True), (0.68, False)])
@@ -88,7 +121,7 @@ def test_too_few_samples_or_windows_are_no_verdict():
     [(0.9, "the bias: 90% of the drift"), (0.2, "w.mu: what the layer reads")],
 )
 def test_what_moved_it_is_told(share, cause):
-    bias = [np.full(4, share * -2.0 * part) for part in np.linspace(0, 1, 6)]
+    bias = [np.full(4, share * -2.0 * part) for part in np.linspace(0, 4, 9).clip(0, 1)]
     (finding,) = found(drift(-2.0), bias=bias)
     assert finding.cause.startswith(cause)
     assert finding.evidence["by_bias"] == pytest.approx(share, rel=1e-3)

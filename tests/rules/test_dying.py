@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from plumbob.rule import findings
 from plumbob.rules.dying import EDGES, dying
 from plumbob.slopes import STEEP
 from plumbob.types import Severity
-from runs_of_units import course
+from runs_of_units import course, silent
 
 NOISE = normals(40, 8)
 
@@ -53,6 +55,15 @@ def test_what_stands_still_or_comes_back_is_left_in_peace():
     assert not found(sinking(0.0, start=-1.9))
     jumps = [NOISE - 1.5 + 0.4 * (-1) ** i for i in range(12)]
     assert not found(jumps)
+
+
+def test_windows_without_a_finite_value_say_nothing():
+    """NaN inputs leave E[z] = 0, sd = 0 and no largest z: no unit died of that."""
+    seen = course([NOISE] * 16, activation="relu", loss=1.0)
+    row = list(seen.history.windows["fc1"])
+    row[8:] = [replace(w, z=silent(8)) for w in row[8:]]
+    history = replace(seen.history, windows={"fc1": tuple(row)})
+    assert not list(findings(dying, replace(seen, history=history)))
 
 
 def test_ordinary_sparsity_is_silent():
@@ -102,8 +113,9 @@ def test_an_edge_is_where_the_slope_ends(activation):
     assert EDGES[activation] == pytest.approx(last, abs=0.01)
 
 
-def test_the_alarm_comes_before_death():
+def test_the_alarm_comes_before_death(monkeypatch):
     """Seen while most units still fire, and at about the step at which they stop."""
+    monkeypatch.setattr("plumbob.watching.schedule.SHARE", np.inf)  # whatever it costs
     seen = []
     watch = case(
         leans=True, select="PB708", severity="info",

@@ -32,6 +32,16 @@ def test_the_weight_that_went_farthest_counts():
     assert severities(step_too_short, case) == []
 
 
+@pytest.mark.parametrize(("times", "expected"), [(9.0, "WARNING"), (11.0, "INFO")])
+def test_weights_far_too_large_are_the_cause(times, expected):
+    """Ten times as large, and the same steps would have been a path of 0.1."""
+    size = 10**0.5 * times
+    facts = {"size": size, "change": 0.01 * size / 60}
+    case = short(0.01, facts=facts, promise=1e-4)
+    ((severity, _),) = said(step_too_short, case)
+    assert severity == expected
+
+
 @pytest.mark.parametrize(("promise", "fires"), [(0.9 / 60, True), (1.1 / 60, False)])
 def test_what_is_left_must_be_more_than_as_many_steps_again(promise, fires):
     assert bool(severities(step_too_short, short(0.01, promise=promise))) is fires

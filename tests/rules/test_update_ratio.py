@@ -35,6 +35,24 @@ def test_the_first_steps_together(ratio, expected):
     assert severities(update_ratio, case) == expected
 
 
+@pytest.mark.parametrize(
+    ("logs", "loss", "over", "expected"),
+    [
+        (99, 1.0, False, "INFO"),  # the loss has had no time yet
+        (100, 1.0, False, "WARNING"),
+        (100, 0.79, False, "INFO"),  # it learns from where it was put
+        (100, 0.81, False, "WARNING"),
+        (19, 1.0, True, "INFO"),
+        (20, 0.11, True, "WARNING"),
+        (20, 0.09, True, "INFO"),
+    ],
+)
+def test_a_long_start_waits_for_what_comes_of_it(logs, loss, over, expected):
+    facts = {"size": 10.0, "change": np.where(np.arange(logs) < 5, 3.0, 0.01)}
+    case = survey({"a.weight": facts}, logs=logs, over=over, **LOST | {"loss": loss})
+    assert severities(update_ratio, case) == [expected]
+
+
 def test_one_map_of_three_is_no_median():
     facts = {
         n: {"size": 10.0, "change": c}

@@ -74,3 +74,24 @@ def test_bounded_and_without_nan_for_any_model():
     assert 20 < len(found) <= 60
     assert not any(np.isnan(v) for v in found.values())
     assert series(Log(step=0)) == {}
+
+
+def test_units_of_which_nothing_was_counted_say_nothing():
+    z = of([[-1, 1], [-3, 3]])
+    mute = Moments(
+        count=np.array([0, 2]),
+        mean=np.array([0.0, 2.0]),
+        m2=np.array([0.0, 2.0]),
+        low=np.array([np.inf, 1.0]),
+        high=np.array([-np.inf, 3.0]),
+        positive=np.array([0, 2]),
+        nonfinite=np.array([2, 0]),
+    )
+    windows = {"s": Window(first=0, last=0, z=z), "t": Window(first=0, last=0, z=mute)}
+    found = series(Log(step=0, windows=windows))
+    assert found["units/never positive"] == pytest.approx(1 / 3)
+    assert found["units/always positive"] == pytest.approx(2 / 3)
+    assert found["units/not finite"] == pytest.approx(1 / 4)
+    assert found["units/effective bias/median"] == pytest.approx(2.0)
+    assert found["dead units/worst 1"] == pytest.approx(0.5)
+    assert not found["dead units/worst 2"]

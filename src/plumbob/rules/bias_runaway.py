@@ -1,12 +1,12 @@
 """PB706: bounded units whose net input drifts to one side, whatever the input."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from plumbob.progress import gained, latest
+from plumbob.progress import gained, latest, told
 from plumbob.rule import rule
 from plumbob.slopes import STEEP
 from plumbob.types import (
@@ -20,6 +20,7 @@ from plumbob.types import (
     Window,
 )
 
+KEPT = 0.75  # of |beta| / sd: a few samples tell sd no better
 BENDS = {"tanh", "sigmoid", "softsign"}
 
 
@@ -39,6 +40,7 @@ def bias_runaway(
     slope_below: float = 0.8,
     warns_below: float = 0.5,
     gained_below: float = 0.1,
+    waits_below: float = 3.0,
 ) -> Iterator[Finding]:
     """The effective bias of a layer grows while its answer to the input does not.
 
@@ -52,6 +54,11 @@ def bias_runaway(
         output's bias frozen, and with no bias in the whole net, as mu of a sigmoid
         is 1/2 and w.mu is a bias too: so the rule judges beta, and says what moved
         it.
+
+        A plateau that ends by itself begins the same way, but there the answer to the
+        input grows meanwhile, and overtakes the drift. So a warning waits until the
+        drift has lasted twice as long as it took to come, and |beta| / sd has not
+        fallen since: info before.
 
     Evidence:
         drifting of units: those whose |beta| has grown by drift = 3 standard deviations
@@ -78,6 +85,10 @@ def bias_runaway(
             accuracy after 5000 steps; the same net on batches that hold each class
             once does not drift, and has 62 %.
         gained_below: what counts as next to nothing.
+        waits_below: steps taken, in units of those at which the layer had drifted,
+            below which it is no warning yet. Set, like the wait itself, after seeing a
+            sound net of two sigmoid layers warned of at step 77, whose |beta| / sd was
+            36 when it had drifted, 11 at step 245, when it left the plateau.
 
     Remedy:
         An activation whose mean is 0 (tanh), so that w.mu is no bias; or weights drawn
@@ -105,7 +116,7 @@ def bias_runaway(
     if won is not None and won >= gained_below:
         return
     for site in survey.sites:
-        row = history.windows.get(site.name, ())
+        row = told(history.windows.get(site.name, ()))
         if (
             site.activation not in BENDS
             or site.norm is not None
@@ -117,12 +128,22 @@ def bias_runaway(
         ):
             continue
         early = row[0]
-        first, beta, sd = early.z.mean, late.z.mean, late.z.sd
-        grown = np.abs(beta) - np.abs(first)
-        drifting = (grown >= drift_above * sd) & (grown > 0)
-        left = float(np.median(_slope(site, beta)))
+        drifting = _drifting(early, late, drift_above)
+        left = float(np.median(_slope(site, late.z.mean)))
         if drifting.mean() < units_above or left >= slope_below:
             continue
+        came = next(
+            (
+                i
+                for i, w in enumerate(row[1:], 1)
+                if _drifting(early, w, drift_above).mean() >= units_above
+                and np.median(_slope(site, w.z.mean)) < slope_below
+            ),
+            len(row) - 1,
+        )
+        stays = history.taken >= waits_below * (row[came].last + 1) and _outgrows(
+            row[came:]
+        )
         yield _finding(
             site,
             history,
@@ -131,9 +152,26 @@ def bias_runaway(
             left,
             won,
             Severity.WARNING
-            if won is not None and left < warns_below
+            if won is not None and left < warns_below and stays
             else Severity.INFO,
         )
+
+
+def _drifting(early: Window, now: Window, times: float) -> Bool[Any, " units"]:
+    grown = np.abs(now.z.mean) - np.abs(early.z.mean)
+    return (grown >= times * now.z.sd) & (grown > 0)
+
+
+def _outgrows(row: Sequence[Window]) -> bool:
+    """Return whether the drift has grown no less than the answer to the input has.
+
+    Each window's own deviation, as that of several together holds the drift itself.
+    """
+    ratios = [
+        np.median(np.abs(w.z.mean) / np.maximum(w.z.sd, 1e-300))
+        for w in (row[0], *row[-3:])
+    ]
+    return bool(np.median(ratios[1:]) >= KEPT * ratios[0])
 
 
 def _slope(site: Site, z: Float[Any, " units"]) -> Float[Any, " units"]:

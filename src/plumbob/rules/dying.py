@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from plumbob.progress import gained, latest
+from plumbob.progress import gained, latest, told
 from plumbob.rule import rule
 from plumbob.types import (
     Finding,
@@ -109,7 +109,7 @@ def dying(
     if won is not None and won >= gained_below:
         return
     for site in survey.sites:
-        row = history.windows.get(site.name, ())
+        row = told(history.windows.get(site.name, ()))
         if (
             site.activation not in EDGES
             or site.norm is not None

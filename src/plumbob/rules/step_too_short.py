@@ -33,6 +33,7 @@ def step_too_short(
     gained_below: float = 0.2,
     steps_above: int = 200,
     swallowed_above: float = 0.9,
+    large_above: float = 10.0,
 ) -> Iterator[Finding]:
     """The steps are so short that the weights stay where they began.
 
@@ -44,6 +45,10 @@ def step_too_short(
         could fall: g.dw is what a step promises. Where what is left is more than all
         steps so far again could bring, at that promise, the step is too short, not the
         goal reached.
+
+        Beside weights that were drawn far too large any step is short: where the same
+        steps would have been long enough beside random weights of the usual size, one
+        over the root of the inputs each, that is told as the cause, and as info.
 
         - A learning rate of 0, or what a schedule has left of it: stepped once a batch
           instead of once an epoch, say. Exact, and an error where it was never above.
@@ -61,7 +66,8 @@ def step_too_short(
         median over the later ones; needed: how many such steps would bring it from
         `loss` to its floor. gained: the share of what was to be learnt that has been
         learnt. eps: Adam's; swallowed: the share of elements whose second moment's root
-        is below it, the median over parameters.
+        is below it, the median over parameters. times: how many times as large as usual
+        the weights are, the median over maps, where that is what makes the path short.
 
     Args:
         path_below: sum of |dw| / |w| below which steps are short. Set after seeing 64
@@ -69,6 +75,9 @@ def step_too_short(
         gained_below: share of what was to be learnt below which it is told.
         steps_above: steps of a training that is going on before it is told.
         swallowed_above: share of elements below epsilon from which it is told.
+        large_above: how many times as large as usual weights are of which this is told
+            as the cause; no scheme draws them so. Set after seeing weights of 50 times
+            the usual size called slow.
 
     Remedy:
         Raise the learning rate, call the scheduler as often as it was made for, or give
@@ -140,11 +149,15 @@ def step_too_short(
     if share > swallowed_above:
         yield _swallowed(survey, evidence | {"swallowed": float(share)})
     elif (found := _promise(history)) is not None:
-        far = max(
-            (path(history, c) for c, _ in travellers(survey).values()), default=1.0
-        )
+        moved = [
+            (path(history, c), _times(c, s)) for c, s in travellers(survey).values()
+        ]
+        far = max((one for one, _ in moved), default=1.0)
         if far < path_below and found["needed"] > history.taken:
-            yield _short(evidence | found | {"path": far, "steps": history.taken})
+            times = float(np.median([times for _, times in moved]))
+            large = times >= large_above and far * times >= path_below
+            evidence |= found | {"path": far, "steps": history.taken}
+            yield _short(evidence | ({"times": times} if large else {}))
 
 
 def _pulled(course: Course) -> bool:
@@ -156,6 +169,11 @@ def _taken_away(lr: Float[Any, " logs"]) -> bool:
     """Return whether at most measured steps next to nothing was left of lr."""
     gone = lr <= FALLEN * lr.max()
     return bool(gone[-LOGS:].all() and gone.mean() > 1 / 2 and not gone[0])
+
+
+def _times(course: Course, usual: float) -> float:
+    """Return how many times as large as random ones the weights of a map are, or 1."""
+    return max(float(np.nanmedian(course.size)) / usual, 1.0)
 
 
 def _last(numbers: Float[Any, " logs"]) -> float:
@@ -203,15 +221,21 @@ def _swallowed(survey: Survey, evidence: dict[str, int | float]) -> Finding:
 
 
 def _short(evidence: dict[str, int | float]) -> Finding:
+    large = "times" in evidence
     return Finding(
         message="{steps} steps together are {path:.2g} times as long as the weight "
         "that went farthest, and {gained:.0%} of what was to be learnt is learnt",
-        cause="the learning rate, {lr:.2g}, is too low: at the {promise:.2g} that a "
+        cause="the weights are {times:.3g} times as large as random ones of their "
+        "maps, the median: it is beside those that the steps are short"
+        if large
+        else "the learning rate, {lr:.2g}, is too low: at the {promise:.2g} that a "
         "step promises, what is left would take {needed:.3g} steps",
         evidence=evidence,
-        severity=Severity.WARNING,
+        severity=Severity.INFO if large else Severity.WARNING,
         remedy=Remedy(
-            advice="Raise the learning rate tenfold, again and again, while the loss "
+            advice="Draw the weights anew, by the scheme of Xavier or He."
+            if large
+            else "Raise the learning rate tenfold, again and again, while the loss "
             "still falls; or use an optimiser that divides by the gradient's size "
             "(Adam); or take many more steps."
         ),

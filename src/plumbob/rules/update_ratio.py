@@ -10,6 +10,7 @@ from plumbob.travel import ratios, travellers
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 BURST = 5  # measured steps; the length of a start, and the least that is judged
+LEAST = 20  # steps of a training that has ended
 
 
 @rule(
@@ -42,7 +43,11 @@ def update_ratio(
 
         Weights that began small, or at 0, are to grow: long steps are measured by the
         size that random weights of their map would have, one over the root of its
-        inputs each, where that is more. Single parameters do either now and then, so it
+        inputs each, where that is more. Long first steps alone are no evidence: those
+        of Adagrad and Adam are as long as the learning rate whatever the gradient, and
+        a net may well learn from where they put it. So while a training goes on they
+        are a warning only where next to nothing is learnt after a fair number of steps.
+        Single parameters do either now and then, so it
         is the median over the weights of all maps.
 
     Evidence:
@@ -57,10 +62,13 @@ def update_ratio(
             have replaced the weights between them. Set after seeing 64 trainings: sound
             ones began with 0.1 at most.
         learnt_below: share of what was to be learnt below which long steps are a
-            warning.
+            warning; of a start as soon as the training has ended.
         ratio_below: median over steps that is told as next to nothing.
-        gained_below: share of what was to be learnt below which it is a warning.
-        steps_above: steps after which steps next to nothing are told.
+        gained_below: share of what was to be learnt below which it is a warning, as a
+            long start is while the training goes on.
+        steps_above: steps after which steps next to nothing are told, and a long start
+            may be a warning. Its wait was set after seeing a sound Adagrad run warned
+            of at step 50.
 
     Remedy:
         Lower the learning rate, or raise it. Info where the loss is not known, or the
@@ -105,7 +113,9 @@ def update_ratio(
         yield _long(
             evidence | {"ratio": float(ratio[top]) if one else start},
             at=int(steps[top]) if one else None,
-            lost=progress is not None and not progress >= learnt_below,
+            lost=progress is not None
+            and not progress >= (learnt_below if one or history.over else gained_below)
+            and (one or history.taken >= (LEAST if history.over else steps_above)),
         )
     middle = float(np.nanmedian([ratios(course) for course, _ in moved.values()]))
     idle = progress is None or progress < gained_below

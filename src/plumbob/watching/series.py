@@ -65,7 +65,9 @@ def _by_place(log: Log) -> dict[str, dict[str, float]]:
         "gradient ratio": {n: m.gradient / m.size for n, m in marks.items()},
         "swallowed": {n: m.swallowed for n, m in marks.items()},
         "dead units": {
-            name: float(np.mean(w.z.high <= 0)) for name, w in log.windows.items()
+            name: float(np.mean(w.z.high[known] <= 0))
+            for name, w in log.windows.items()
+            if (known := w.z.count > 0).any()
         },
     }
     known = {
@@ -83,8 +85,9 @@ def _units(log: Log) -> dict[str, Float[np.ndarray, " units"]]:
     seen = [w.z for w in log.windows.values() if len(w.z.count)]
     if not seen:
         return {}
-    mean = np.concatenate([z.mean for z in seen])
-    sd = np.concatenate([z.sd for z in seen])
+    known = np.concatenate([z.count > 0 for z in seen])
+    mean = np.concatenate([z.mean for z in seen])[known]
+    sd = np.concatenate([z.sd for z in seen])[known]
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             "effective bias": mean,
@@ -95,14 +98,17 @@ def _units(log: Log) -> dict[str, Float[np.ndarray, " units"]]:
 
 def _shares(log: Log) -> dict[str, float]:
     seen = [w.z for w in log.windows.values() if len(w.z.count)]
-    total = sum(len(z.count) for z in seen)
-    if not total:
+    if not seen:
         return {}
-    return {
-        "units/never positive": sum(int((z.high <= 0).sum()) for z in seen) / total,
-        "units/always positive": sum(int((z.low > 0).sum()) for z in seen) / total,
-        "units/not finite": sum(int((z.nonfinite > 0).sum()) for z in seen) / total,
-    }
+    known = np.concatenate([z.count > 0 for z in seen])
+    low = np.concatenate([z.low for z in seen])[known]
+    high = np.concatenate([z.high for z in seen])[known]
+    broken = np.concatenate([z.nonfinite > 0 for z in seen])
+    found = {"units/not finite": float(broken.mean())}
+    if known.any():
+        found["units/never positive"] = float((high <= 0).mean())
+        found["units/always positive"] = float((low > 0).mean())
+    return found
 
 
 def _quantiles(name: str, values: Float[np.ndarray, " n"]) -> dict[str, float]:
