@@ -39,6 +39,15 @@ def test_a_watch_on_two_ranks(both, case):
         assert found["taken"] == 8
 
 
+def test_a_rank_that_stops_watching_is_not_waited_for(both):
+    stays, leaves = (rank["leaves"] for rank in both)
+    assert stays["same"]
+    assert leaves["same"]
+    assert (stays["broken"], leaves["broken"]) == (None, None)
+    assert (stays["taken"], leaves["taken"]) == (8, 4)
+    assert (stays["ranks"], leaves["ranks"]) == (1, 2)
+
+
 def test_what_one_rank_sees_alone_is_looked_for_there_alone(both):
     assert "PB701" in both[1]["broken"]["codes"]
     assert "PB701" not in both[0]["ddp"]["codes"]

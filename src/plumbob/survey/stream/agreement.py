@@ -35,8 +35,7 @@ class Agreement:
         ranks, rank = distributed.get_world_size(), distributed.get_rank()
         if ranks == 1:
             return
-        store: Any = distributed.distributed_c10d._get_default_store()  # pyright: ignore
-        start = f"plumbob/{self.number}"
+        store, start = _store(), f"plumbob/{self.number}"
         keys = [f"{start}/{one}" for one in range(ranks)]
         store.set(keys[rank], blake2b("\n".join(names).encode()).hexdigest())
         try:
@@ -47,6 +46,19 @@ class Agreement:
             found = "alone"
         if store.compare_set(start, "", found) == b"together":
             self.ranks = ranks
+
+    def leave(self) -> None:
+        """Tell the others not to wait for this rank any more."""
+        if self.ranks > 1 and distributed.is_initialized():
+            _store().set(f"plumbob/{self.number}/left", "1")
+
+    def deserted(self) -> bool:
+        """Return whether another rank has left, before anything is asked of it.
+
+        What ranks share between two steps, their gradients, puts the one before the
+        other.
+        """
+        return self.ranks > 1 and _store().check([f"plumbob/{self.number}/left"])
 
     def any(self, here: bool, device: torch.device) -> bool:
         """Return whether something is so on any rank."""
@@ -86,3 +98,7 @@ class Agreement:
             elif share <= EQUAL:
                 self.alike.add(name)
         return apart
+
+
+def _store() -> Any:
+    return distributed.distributed_c10d._get_default_store()  # pyright: ignore

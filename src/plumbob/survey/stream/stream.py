@@ -154,6 +154,7 @@ class Stream:
 
     def close(self) -> None:
         """Tell what is left, and leave the model and the optimisers as they were."""
+        self._safely(self.agreement.leave)
         self._safely(self._end)
         self._off()
 
@@ -276,7 +277,13 @@ class Stream:
     # What goes out
 
     def _left(self) -> bool:
-        """Leave together, if something has gone wrong on any rank."""
+        """Leave together, if something has gone wrong on any rank.
+
+        Where another rank has stopped watching this one goes on by itself.
+        """
+        if self.agreement.deserted():
+            self.marks.together, self.agreement.ranks = False, 1
+            return self.broken is not None
         device = next(self.model.parameters()).device
         if self.agreement.any(self.broken is not None, device):
             self.broken = self.broken or "something went wrong on another rank"
