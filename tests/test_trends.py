@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hand_losses import course, run, wavy
-from plumbob.trends import at, middle, reach, standing
+from plumbob.trends import at, middle, reach, standing, trend
 from plumbob.types import History, Losses
 
 
@@ -103,3 +103,25 @@ def test_marks_that_are_not_known_promise_nothing():
     history = run([1.0, 1.0, 1.0, 1.0], slope=[-0.5, np.nan, -0.5, -0.5]).history
     assert np.isnan(reach(history)).tolist() == [False, True, False, False]
     assert np.isnan(course(3).slope).all()
+
+
+def test_a_line_in_the_logarithm_of_the_steps_is_gone_on():
+    steps = np.arange(400)
+    loss = Losses(steps=steps, values=2 - 0.3 * np.log(steps + 1.0))
+    goes = trend(loss)
+    assert goes is not None
+    assert goes.sure == 1
+    assert goes.gain == pytest.approx(0.3 * np.log(1.5))
+    assert goes.level == pytest.approx(2 - 0.3 * np.log(400))
+    assert trend(Losses(steps=steps[:5], values=loss.values[:5])) is None
+    assert trend(Losses(steps=steps * 0 + 9, values=loss.values)) is None
+    assert trend(None) is None
+
+
+@pytest.mark.parametrize(("slope", "sure"), [(-1.0, 1), (0.0, 0), (1.0, -1)])
+def test_a_trend_is_sure_beyond_its_noise(slope, sure):
+    steps = np.arange(400)
+    noise = np.random.default_rng(0).normal(size=400)
+    goes = trend(Losses(steps=steps, values=slope * np.log(steps + 1.0) + noise))
+    assert goes is not None
+    assert goes.sure == sure

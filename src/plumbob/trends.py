@@ -107,6 +107,50 @@ def standing(history: History) -> Standing | None:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """A loss at its end, and what half as many steps again would gain.
+
+    By a straight line in log(steps) through the second half; `error` is the gain's
+    standard error. A loss that nears a limit gains less.
+    """
+
+    level: float
+    gain: float
+    error: float
+
+    @property
+    def sure(self) -> int:
+        """1 where the loss surely falls, -1 where it surely rises, else 0."""
+        if abs(self.gain) <= SURE * self.error:
+            return 0
+        return 1 if self.gain > 0 else -1
+
+
+def trend(loss: Losses | None) -> Trend | None:
+    """Return where a loss goes; None without four finite ones in the second half."""
+    if loss is None:
+        return None
+    finite = np.isfinite(loss.values)
+    steps, values = np.log(loss.steps[finite] + 1.0), loss.values[finite]
+    if not len(steps):
+        return None
+    end = float(steps[-1])
+    late = steps > end - np.log(2)
+    count = int(late.sum())
+    if count < 4 or steps[-1] == steps[-count]:  # or all of one step
+        return None
+    x, y = steps[late], values[late]
+    off = x - x.mean()
+    wide = float(off @ off)
+    slope = float(off @ y) / wide
+    rest = y - y.mean() - slope * off
+    error = (float(rest @ rest) / (count - 2) / wide) ** 0.5
+    level = float(y.mean()) + slope * (end - float(x.mean()))
+    more = float(np.log(1.5))
+    return Trend(level=level, gain=-slope * more, error=error * more)
+
+
 def reach(history: History) -> Float[Any, " logs"]:
     """Return what each measured step promised, over all that its loss could fall by.
 

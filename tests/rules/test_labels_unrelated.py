@@ -28,9 +28,15 @@ def test_held_out_losses_may_come_later(over, found):
     assert told(labels_unrelated, survey) == found
 
 
+def test_a_held_out_loss_that_still_falls_is_not_judged():
+    assert told(labels_unrelated, run(LEARNT, held=np.linspace(40, 2, 9))) == []
+
+
 def test_without_memory_there_is_none_to_speak_of():
     held = np.full(9, 1.1)
-    assert told(labels_unrelated, run(np.full(200, 0.8), held=held)) == []
+    assert told(labels_unrelated, run(np.full(200, 0.89), held=held)) == ["warning"]
+    assert told(labels_unrelated, run(np.full(200, 0.91), held=held)) == []
+    assert told(labels_unrelated, run(wavy(np.full(200, 0.89), 0.2), held=held)) == []
 
 
 @pytest.mark.parametrize(

@@ -58,3 +58,18 @@ def test_without_a_constant_a_flat_loss_of_equal_outputs_tells():
     assert told(not_learning, run(np.full(50, 1.0), sd=1.0, **flat)) == []
     falls = np.linspace(1, 0.5, 50)
     assert told(not_learning, run(falls, sd=1e-6, **flat)) == []
+
+
+@pytest.mark.parametrize(
+    ("level", "floor", "found"),
+    [(5.1, 4.999, ["warning"]), (5.1, 4.0, []), (4.0, 4.999, []), (8.0, 4.999, [])],
+)
+def test_where_no_output_is_better_than_a_constant(level, floor, found):
+    survey = run(wavy(np.full(100, level)), constant=5.0, floor=floor)
+    if floor > 4.5:
+        assert told(not_learning, survey) == found
+
+
+def test_a_first_batch_of_one_class_says_nothing():
+    survey = run(wavy(np.full(100, 0.02)), constant=1e-6, floor=1e-6)
+    assert told(not_learning, survey) == []

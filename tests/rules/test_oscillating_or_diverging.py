@@ -84,3 +84,22 @@ def test_losses_that_swing_by_more_than_there_is_to_learn(swing, end, found):
     values[:60] = wavy(np.full(60, 3.0), swing)
     values[80:] = end
     assert told(rule, run(values)) == found
+
+
+@pytest.mark.parametrize(
+    ("level", "slope", "found"),
+    [
+        (1.2, -0.05, ["warning"]),
+        (1.2, -0.02, []),
+        (1.04, -0.05, []),
+    ],
+)
+def test_steps_that_undo_even_what_the_bias_learns(level, slope, found):
+    """200 steps promise five times all there is at 0.03 a step."""
+    survey = run(wavy(np.full(200, level), 0.05), slope=slope)
+    assert told(rule, survey) == found
+    if found:
+        still = run(wavy(np.full(200, level), 0.05), slope=slope, over=False)
+        assert told(rule, still) == []
+        falls = run(np.linspace(2, level, 200), slope=slope)
+        assert told(rule, falls) == []

@@ -68,3 +68,15 @@ def test_a_narrow_map_is_named_but_for_an_autoencoder(sites, narrow):
     (found,) = findings(plateau, run(np.full(200, 0.5), sites=sites))
     assert (found.site == "in") is narrow
     assert (found.severity.name == "WARNING") is narrow
+
+
+@pytest.mark.parametrize(
+    ("units", "outputs", "found"), [(1, 2, ["warning"]), (2, 2, []), (1, 1, [])]
+)
+def test_a_crawl_through_a_strait(units, outputs, found):
+    """One number cannot tell classes apart well; the loss still falls slowly."""
+    falls = np.linspace(1, 0.7, 200)
+    assert told(plateau, run(falls, sites=chain(units, outputs))) == found
+    assert (
+        told(plateau, run(np.linspace(1, 0.2, 200), sites=chain(units, outputs))) == []
+    )

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from plumbob.rule import rule
-from plumbob.trends import Standing, standing
+from plumbob.trends import SURE, Standing, standing
 from plumbob.types import Finding, History, Needs, Remedy, Severity, Survey
+
+NEAR = 0.05  # of the constant's loss, which is that of the first batches
 
 
 @rule(
@@ -35,6 +37,10 @@ def not_learning(
         fact worth knowing while it is short, and a fault where the training ends in it.
         Whether the outputs differ between inputs at all tells two causes apart: a net
         that no longer sees its inputs, and one whose outputs follow them in vain.
+        Where the best output for each sample is no better than a constant, there is
+        nothing that the net could learn by this loss: its outputs cannot reach the
+        targets (pixels up to 255 from a tanh), or the loss normalises over the wrong
+        axis. (This was added after two such runs had ended without a word.)
 
     Evidence:
         level: the loss, the median of means over the last quarter of `steps` steps.
@@ -87,9 +93,12 @@ def not_learning(
     if now.learnt is None:
         flat = abs(now.start - now.level) < 1e-3 * abs(now.level)
         nothing = same and flat and now.constant is None
-    if not nothing:
+    limit = _limit(history, now)
+    if not (nothing or limit is not None):
         return
     evidence: dict[str, int | float] = {"level": now.level, "steps": now.steps}
+    if limit is not None:
+        evidence |= {"constant": limit[0], "floor": limit[1]}
     if now.constant is not None and now.learnt is not None:
         evidence |= {"constant": now.constant, "learnt": now.learnt}
     if spread is not None:
@@ -103,7 +112,10 @@ def not_learning(
             if "constant" in evidence
             else "as at the start"
         ),
-        cause=_cause(now, same, spread),
+        cause="nor has the best output for each sample: {floor}; the outputs cannot "
+        "reach the targets, or the loss does not pair them"
+        if limit is not None
+        else _cause(now, same, spread),
         evidence=evidence,
         severity=Severity.WARNING if long and not now.improves else Severity.INFO,
         remedy=Remedy(
@@ -133,6 +145,19 @@ def _cause(now: Standing, same: bool, spread: float | None) -> str:
         "the outputs follow the inputs (the standard deviation of their net input is "
         "{spread}), but not the targets"
     )
+
+
+def _limit(history: History, now: Standing) -> tuple[float, float] | None:
+    """Return the constant's loss and the floor, where these agree and the loss rests.
+
+    A first batch of one class has the two agree as well, both at nothing.
+    """
+    constant, floor = history.constant, history.floor
+    if now.constant is not None or constant is None or floor is None:
+        return None
+    same = abs(constant - floor) <= 1e-3 * constant and floor > 1e-3 * abs(now.start)
+    reached = abs(now.level - constant) <= max(SURE * now.error, NEAR * constant)
+    return (constant, floor) if same and reached and not now.improves else None
 
 
 def _spread(survey: Survey, history: History) -> float | None:

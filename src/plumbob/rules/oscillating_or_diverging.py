@@ -7,7 +7,7 @@ import numpy as np
 
 from plumbob.remedies import slower
 from plumbob.rule import rule
-from plumbob.trends import FIRST, middle, reach, standing
+from plumbob.trends import FIRST, SURE, Standing, middle, reach, standing
 from plumbob.types import Finding, Needs, Severity, Survey
 
 SHARE = 0.1  # of the learning rate, where nothing tells how much too long steps are
@@ -43,8 +43,10 @@ def oscillating_or_diverging(
     goal: float = 0.25,
     half: float = 0.5,
     wild_above: float = 0.2,
+    promised_above: float = 5.0,
     few: int = 10,
     patience: int = 100,
+    long_run: int = 1000,
 ) -> Iterator[Finding]:
     """The loss rises, or does not fall, because the steps are too long.
 
@@ -57,6 +59,10 @@ def oscillating_or_diverging(
         it was. So steps that promise more than twice of what there is overshoot on
         their own batch, whatever the others are. Nets often do so at first and settle
         (the catapult), so this is asked only of a run that has learnt nothing.
+        Whatever the targets are, the output's bias alone can come to the constant's
+        loss. So where steps promise all there is to fall many times over, and the loss
+        rests above the constant's, each undoes what others did, even of the bias: they
+        are too long for so small batches, or for so much momentum.
 
     Evidence:
         level: the loss, the median of means over the last quarter of `steps` steps.
@@ -67,7 +73,8 @@ def oscillating_or_diverging(
         had: the share of the way from the constant's loss to the floor that the best
         level had come. wild: the share of the run in which losses swing from step to
         step by 4 times all there is to learn: with outputs near a constant they
-        cannot, of whatever batches.
+        cannot, of whatever batches. promised: the steps times the median of their
+        lengths in those of Polyak.
 
     Args:
         risen_above: how many times its start, and the constant's loss, the level must
@@ -78,8 +85,13 @@ def oscillating_or_diverging(
         goal: the share that was learnt, where all is lost again.
         half: the share below which a run that was wild is told.
         wild_above: the share of a run with wild losses that counts.
+        promised_above: how often all that the loss could fall by must have been
+            promised, where it rests above the constant's by more than `learnt_below`
+            and its noise. Two unseen runs with batches of one sample (22 and 70 times)
+            showed that this was missing.
         few: losses before any run is judged.
         patience: steps before one that goes on is.
+        long_run: steps before one that goes on counts as resting above the constant's.
 
     Remedy:
         `plumbob.apply` divides the learning rate by `reach`, or by ten where it does
@@ -122,7 +134,10 @@ def oscillating_or_diverging(
     had = 0.0 if now.constant is None else (now.constant - now.best) / now.scale
     lost = nothing and had > goal
     wild = now.wild > wild_above and (now.learnt is None or now.learnt < half)
-    if not (diverged or lost or wild or (nothing and long)):
+    promised = (middle(steps) or 0.0) * now.steps
+    undone = _above(now, learnt_below) and promised > promised_above
+    undone &= history.over or history.taken >= long_run
+    if not (diverged or lost or wild or undone or (nothing and long)):
         return
     evidence: dict[str, int | float] = {
         "steps": now.steps,
@@ -138,6 +153,8 @@ def oscillating_or_diverging(
     far = diverged and known and now.level > far_above * usual
     if known:
         evidence |= {"had": had, "wild": now.wild}
+    if undone:
+        evidence["promised"] = promised
     if diverged:
         message = "the loss has risen from {start} to {level} in {steps} steps"
     elif wild:
@@ -151,7 +168,7 @@ def oscillating_or_diverging(
         message += "the best constant output has {constant}"
     yield Finding(
         message=message,
-        cause=_cause(long, late > reach_above),
+        cause=_cause(long, late > reach_above, undone),
         evidence=evidence,
         severity=Severity.ERROR
         if far
@@ -167,7 +184,19 @@ def oscillating_or_diverging(
     )
 
 
-def _cause(long: bool, late: bool) -> str:
+def _above(now: Standing, clearly: float) -> bool:
+    """Whether the loss rests above the constant's, by more than noise."""
+    if now.learnt is None or now.improves:
+        return False
+    return now.learnt < -max(clearly, SURE * now.error / now.scale)
+
+
+def _cause(long: bool, late: bool, undone: bool) -> str:
+    if undone and not long:
+        return (
+            "together the steps promised {promised} times what it could fall by: each "
+            "undoes what others did, even of the output's bias"
+        )
     if not long:
         return "steps as they are taken do not lower it, on average"
     when = "the later steps promise" if late else "the first steps promised"

@@ -50,6 +50,9 @@ def plateau(
         narrow_below: a hidden map with fewer units is named as the cause, and is a
             warning up to `finished_above`, if the maps form a chain, it has no more
             units than inputs, and outputs are not as many as inputs (an autoencoder).
+            With fewer units than outputs it is named too where the loss still falls
+            and as many steps again would leave it short of `finished_above` (so since
+            unseen runs that crawled for hundreds of steps).
         reach_above: steps as long are named as the cause.
 
     Remedy:
@@ -75,9 +78,14 @@ def plateau(
     history = survey.history
     assert history is not None
     now = standing(history)
-    if now is None or now.learnt is None or now.known < few or not now.still:
+    if now is None or now.learnt is None or now.known < few:
         return
     if not (history.over or history.taken >= patience) or now.learnt > finished_above:
+        return
+    narrow = _narrow(survey, narrow_below)
+    crawls = narrow is not None and narrow[1] < survey.sites[-1].out
+    crawls &= now.learnt + max(now.gain, 0.0) / now.scale < finished_above
+    if not (now.still or crawls):
         return
     evidence: dict[str, int | float] = {
         "steps": now.steps,
@@ -86,7 +94,7 @@ def plateau(
         "learnt": now.learnt,
     }
     steps = reach(history)
-    step, narrow = middle(steps[len(steps) // 2 :]), _narrow(survey, narrow_below)
+    step = middle(steps[len(steps) // 2 :])
     if step is not None:
         evidence["reach"] = step
     if narrow is not None:
@@ -107,8 +115,8 @@ def plateau(
         advice += "Adam; or look whether the targets follow from the inputs."
     yield Finding(
         site=narrow[0] if narrow is not None else None,
-        message="the loss rests at {level}, {learnt:.0%} of the way from a constant "
-        "output to the floor",
+        message=f"the loss {'rests' if now.still else 'crawls'} at {{level}}, "
+        "{learnt:.0%} of the way from a constant output to the floor",
         cause=cause,
         evidence=evidence,
         severity=Severity.WARNING
