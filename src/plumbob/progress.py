@@ -47,13 +47,21 @@ def gained(history: History) -> float | None:
     losses = history.loss
     if losses is None or len(losses.values) < 10:
         return None
-    tenth = max(5, len(losses.values) // 10)
-    now = float(np.median(losses.values[-tenth:]))
-    start = history.constant
+    now, start = level(history), history.constant
+    assert now is not None
     if start is None:
+        tenth = max(5, len(losses.values) // 10)
         start = float(np.median(losses.values[:tenth]))
     left = start - (history.floor or 0.0)
     return (start - now) / left if left > 0 else None
+
+
+def level(history: History) -> float | None:
+    """Return the median of the last tenth of the losses; None for less than ten."""
+    losses = history.loss
+    if losses is None or len(losses.values) < 10:
+        return None
+    return float(np.median(losses.values[-max(5, len(losses.values) // 10) :]))
 
 
 def told(row: Sequence[Window]) -> Sequence[Window]:

@@ -88,3 +88,66 @@ def test_momentum_makes_the_decay_so_much_more():
     assert found(case) == []  # a hundredth a step: most is left
     (one,) = found(shrinking(0.1, lr=0.05, group={"momentum": 0.9}))
     assert one.evidence["decay"] == pytest.approx(-2 * 0.05 * 0.5 / 0.1)
+
+
+def held(
+    *, push=0.1, loss=0.8, strength=0.3, late=0.0, slant=0.9, inside=True, other=1
+):
+    """Two maps at rest at 3 of 10: what holds them down is as strong as the data push.
+
+    `push` is that on both, beside what there is to learn, and `late` what is left of
+    the penalty's pull, by its strength.
+    """
+    size = np.where(np.arange(40) < 10, 10.0, 3.0)
+    pulls = (late if inside else late - 1) * strength * size**2
+    if inside:
+        pulls[:10] = strength * size[:10] ** 2
+    facts = {"size": size, "along": 0.0, "lr": 0.1}
+    facts |= {"decay": 0.0 if inside else strength}
+    to_learn = 2 * strength * 9 / push
+    inner = strength * 9 if inside else 0.0  # half of the strength times both squares
+    return survey(
+        {
+            f"{n}.weight": facts
+            | {"pull": share * pulls, "gradient": np.abs(share * pulls) / size / slant}
+            for n, share in (("a", 1.0), ("b", other))
+        },
+        logs=40,
+        loss=loss * to_learn + inner,
+        constant=to_learn,
+        floor=0.0,
+    )
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "WARNING"),
+        ({"push": 0.051}, "WARNING"),
+        ({"push": 0.049}, "INFO"),
+        ({"loss": 0.51}, "WARNING"),
+        ({"loss": 0.49}, "INFO"),
+    ],
+)
+def test_a_penalty_that_decides(inside, given, expected):
+    (one,) = found(held(inside=inside, **given))
+    assert one.severity.name == expected
+    assert one.evidence["push"] == pytest.approx(given.get("push", 0.1))
+    assert one.evidence["learnt"] == pytest.approx(1 - given.get("loss", 0.8))
+    assert one.evidence["strength"] == pytest.approx(0.3)
+    assert (one.site is None) is (expected == "WARNING")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"late": 0.51},  # they still shrink
+        {"slant": 0.49},  # no more than the data's own gradient
+        {"other": 0.6},  # and not of one strength
+    ],
+)
+def test_what_is_no_penalty_in_balance_holds_nothing_down(given):
+    (one,) = found(held(**given))
+    assert one.severity.name == "INFO"
+    assert "push" not in one.evidence

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from plumbob.progress import in_proportion
+from plumbob.progress import gained, in_proportion, level
 from plumbob.rule import rule
 from plumbob.travel import travellers
 from plumbob.types import Course, Finding, Group, Needs, Remedy, Severity, Site, Survey
 
 LOGS = 5
+ALONG = 0.5  # cosine of weight and gradient: of many numbers' it is about 0 by chance
 UPRIGHT = 1e-3  # |cosine| of weight and gradient: what rounding leaves of 0
 
 
@@ -21,9 +22,15 @@ UPRIGHT = 1e-3  # |cosine| of weight and gradient: what rounding leaves of 0
     Needs.HISTORY,
     Severity.WARNING,
     since="0.1",
+    explains=("PB204", "PB702", "PB711", "PB718"),
 )
 def shrinking_weights(
-    survey: Survey, *, left_below: float = 0.5, spread_below: float = 0.01
+    survey: Survey,
+    *,
+    left_below: float = 0.5,
+    spread_below: float = 0.01,
+    push_above: float = 0.05,
+    gained_below: float = 0.5,
 ) -> Iterator[Finding]:
     """The weights have become much smaller than they were at the start.
 
@@ -43,7 +50,13 @@ def shrinking_weights(
         long steps make them grow.
 
         It is a fault where they end so small that the output no longer depends on the
-        input, and the best that is left is a constant.
+        input, and the best that is left is a constant. And before: where the weights
+        have come to rest though the loss still pushes them out, as hard as a penalty
+        holds them down. Were they larger by a share e, the loss would fall by e times
+        that push, -w.g: where that is much beside what there is to learn, and little is
+        learnt, the penalty decides what the model can be. One within the loss is known
+        by the first gradients: a good part of each points along its own w, with the
+        same strength for all maps.
 
     Evidence:
         left: the median over maps of |w| as a share of what it was. decay, gradient,
@@ -52,11 +65,17 @@ def shrinking_weights(
         their sum, decay and gradient are told apart by their shares in it. penalty:
         w.g / |w|^2, the median. cosine: that of w and g, its size. spread: the standard
         deviation of the outputs over the data, as a share of what it was; where it was
-        not measured the product of what is left of all maps.
+        not measured the product of what is left of all maps. push: what the loss would
+        fall by for weights larger by a share, as a multiple of that share and of all
+        that there is to learn. strength: of what holds against it, per w. learnt: the
+        share of what there is to learn that has been learnt.
 
     Args:
         left_below: share of |w| that is left below which it is told.
         spread_below: share of the outputs' deviation below which it is a warning.
+        push_above: push that is much: weights twice as large would win a thirtieth of
+            all. Set after seeing two penalties, of 0.13 and 0.4.
+        gained_below: share learnt below which weights held down are a warning.
 
     Remedy:
         Lower the weight decay, or the strength of the penalty. A CNN on digits with
@@ -94,20 +113,32 @@ def shrinking_weights(
     if split is None:
         return
     spread = _spread(survey, left)
+    held = _held(survey, courses)
+    down = (
+        held["push"] >= push_above and held["learnt"] < gained_below if held else False
+    )
     upright = split["cosine"] < UPRIGHT
     decays = split["decay"] < min(split["gradient"], 0)
     yield Finding(
-        site=next((s.name for s in survey.sites if s.weight == name), None),
+        site=None
+        if down
+        else next((s.name for s in survey.sites if s.weight == name), None),
         message="the weights are {left:.2g} times as large as they were, the median "
         "over the maps, and the outputs' deviation {spread:.2g} times",
         cause="weight decay: a measured step adds {decay:.2g} |w|^2 by decay, "
         "{gradient:.2g} by the gradient and {square:.2g} by its own length"
         + ("; the loss does not depend on their size" if upright else "")
+        + ("; the data push as hard: {learnt:.0%} is learnt" if down else "")
         if decays
         else "the gradient points along the weights, by {penalty:.2g} |w|: a penalty "
-        "within the loss, or outputs that are to be smaller",
-        evidence=split | {"left": middle, "spread": spread},
-        severity=None if spread < spread_below and not upright else Severity.INFO,
+        "within the loss, or outputs that are to be smaller"
+        if not down
+        else "a penalty of {strength:.2g} w within the loss holds them down as hard as "
+        "the data push them out, and decides: {learnt:.0%} is learnt",
+        evidence=split | {"left": middle, "spread": spread} | (held or {}),
+        severity=None
+        if down or (spread < spread_below and not upright)
+        else Severity.INFO,
         remedy=Remedy(
             advice="Lower the weight decay to a tenth, again and again, until the "
             "weights hold their size; or leave it to fewer parameters."
@@ -150,6 +181,59 @@ def _split(survey: Survey, name: str, course: Course) -> dict[str, int | float] 
         "penalty": float(np.median(penalty)),
         "cosine": float(np.median(slant)),
     }
+
+
+def _held(
+    survey: Survey, courses: Mapping[str, Course]
+) -> dict[str, int | float] | None:
+    """Return how hard the data push on weights at rest, and what holds against it.
+
+    None where they do not rest, nothing is known to hold them, or not what is to learn.
+    """
+    history = survey.history
+    assert history is not None
+    now, done = level(history), gained(history)
+    if now is None or done is None or history.constant is None or not courses:
+        return None
+    squares, push, hold = 0.0, 0.0, 0.0
+    within = _within(courses)
+    for name, course in courses.items():
+        half = len(course.size) // 2
+        pull, size = course.pull[half:], course.size[half:]
+        known = np.isfinite(pull) & np.isfinite(size)
+        if int(known.sum()) < LOGS:
+            return None
+        square = float(np.median(size[known] ** 2))
+        squares += square
+        push += within * square - float(np.median(pull[known]))
+        group = _group(survey, name)
+        if group is None or not group.decoupled:
+            hold += (within + float(course.decay[-1])) * square
+    to_learn = history.constant - (history.floor or 0.0)
+    if not (hold > 0 and to_learn > 0 and hold / 2 <= push <= 2 * hold):
+        return None
+    if within:  # half of w.w times its strength is in the loss
+        done = 1 - (now - within * squares / 2) / to_learn
+    return {
+        "push": push / to_learn,
+        "strength": hold / squares,
+        "learnt": float(done),
+    }
+
+
+def _within(courses: Mapping[str, Course]) -> float:
+    """Return the strength of a penalty in the loss, w.g / w.w at first; 0 for none."""
+    strengths: list[float] = []
+    for course in courses.values():
+        first = [part[:LOGS] for part in (course.pull, course.size, course.gradient)]
+        pull, size, gradient = first
+        with np.errstate(all="ignore"):
+            strengths.append(float(np.median(pull / size**2)))
+            slant = float(np.median(pull / (size * gradient)))
+        if not slant >= ALONG:
+            return 0.0
+    same = len(strengths) > 1 and max(strengths) <= 1.5 * min(strengths)
+    return float(np.median(strengths)) if same else 0.0
 
 
 def _group(survey: Survey, name: str) -> Group | None:
