@@ -89,6 +89,8 @@ def _kept(
 
 
 def _why(missing: Needs, survey: Survey) -> str:
+    if Needs.HISTORY in missing:
+        return "needs a training that is watched (plumbob.watch, plumbob run)"
     names = missing.words
     reasons = dict.fromkeys(survey.unseen[n] for n in names if n in survey.unseen)
     return f"needs {', '.join(names)}" + "".join(f" ({reason})" for reason in reasons)
