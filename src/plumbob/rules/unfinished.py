@@ -92,7 +92,7 @@ def unfinished(
     now, goes = standing(history), trend(history.loss)
     if not history.over or now is None or (now.still and now.known >= TOLD):
         return
-    if _in_vain(history, now):
+    if now.scale <= 0 or _in_vain(history, now):  # or nothing is left to learn
         return
     falls = now.improves or (goes is not None and goes.sure > 0)
     floor = history.floor or 0.0
@@ -105,9 +105,8 @@ def unfinished(
     little &= come < come_above or now.steps >= long
     little &= falls or now.known < few
     held = trend(history.held)
-    slow = now.learnt is not None and promised is not None
-    slow = slow and promised is not None and promised < promised_below
-    slow &= left > now.scale / 2 and now.known >= few
+    slow = promised is not None and promised < promised_below
+    slow &= now.learnt is not None and left > now.scale / 2 and now.known >= few
     slow &= falls or (held is not None and held.sure > 0)
     if not (little or slow or (falls and gain > gain_above * now.scale)):
         return
