@@ -7,7 +7,7 @@ critic = nn.Sequential(nn.Linear(2, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1))
 steps_g = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.999))
 steps_d = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.999))
 criterion = nn.BCEWithLogitsLoss()
-for step in range(60):
+for _ in range(60):
     real = torch.randn(64, 2) * torch.tensor([1.0, 0.3]) + 2
     fake = generator(torch.randn(64, 4))
     steps_d.zero_grad()

@@ -18,12 +18,13 @@ def fits(callback: Callable[[], Any]) -> Generator[None, None, None]:
     @wraps(fit)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = inspect.signature(fit).bind(self, *args, **kwargs)
-        told = given.arguments.get("callbacks")
-        if hasattr(told, "append") and not isinstance(told, list):  # a CallbackList
+        told: Any = given.arguments.get("callbacks") or []
+        if isinstance(told, keras.callbacks.Callback):
+            told = [told]
+        if isinstance(told, list | tuple):
+            given.arguments["callbacks"] = [*told, callback()]
+        else:  # a CallbackList
             told.append(callback())
-        else:
-            several = told if isinstance(told, list | tuple) else [told] if told else []
-            given.arguments["callbacks"] = [*several, callback()]
         return fit(*given.args, **given.kwargs)
 
     keras.Model.fit = watched
