@@ -8,20 +8,18 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from plumbob.progress import gained, latest, told
+from plumbob.remedies import slower
 from plumbob.rule import rule
-from plumbob.types import (
-    Finding,
-    Needs,
-    Remedy,
-    Safety,
-    Severity,
-    Site,
-    Survey,
-    Window,
-)
+from plumbob.types import Finding, Needs, Severity, Site, Survey, Window
 
 # Below it the slope of the activation is less than 5 % of its steepest, for ever.
 EDGES = {"relu": 0.0, "relu6": 0.0, "gelu": -2.28, "silu": -3.93, "elu": -3.0}
+
+ADVICE = (
+    "Lower the learning rate to a third; or put a norm before the activation; or use "
+    "one with a slope on both sides (leaky ReLU); or, of the model's last layer, leave "
+    "the activation out."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,24 +199,6 @@ def _finding(
         )
         + ("; the loss has gained {gained:.1%}" if "gained" in evidence else ""),
         evidence=evidence,
-        remedy=_slower(survey),
+        remedy=slower(survey, ADVICE, 1 / 3),
         severity=severity,
-    )
-
-
-def _slower(survey: Survey) -> Remedy:
-    advice = (
-        "Lower the learning rate to a third; or put a norm before the activation; or "
-        "use one with a slope on both sides (leaky ReLU); or, of the model's last "
-        "layer, leave the activation out."
-    )
-    groups = survey.optimizer.groups if survey.optimizer else ()
-    rates = {g.parameters[0]: g.lr / 3 for g in groups if g.parameters and g.lr > 0}
-    if not rates:
-        return Remedy(advice=advice)
-    return Remedy(
-        advice=advice,
-        safety=Safety.CHANGES_TRAINING,
-        act="set-learning-rate",
-        arguments={"parameters": tuple(rates), "rates": tuple(rates.values())},
     )
