@@ -28,7 +28,8 @@ def test_what_is_known_from_what_is_given():
         optimizer=torch.optim.SGD(model.parameters(), 0.1),
     )
     later = Needs.INPUTS | Needs.LOSS | Needs.SIGNALS | Needs.STEP
-    assert full.known | later == ~(Needs.HISTORY | Needs.OVERFIT)
+    of_a_run = Needs.HISTORY | Needs.LOSSES | Needs.VALIDATION
+    assert full.known | later == ~(of_a_run | Needs.OVERFIT)
     assert full.about["samples"] == 64
     assert full.about["loss"] == pytest.approx(
         float(LOSS(model(X), Y[torch.randperm(64, generator=seeded())]).detach())

@@ -49,6 +49,7 @@ class Calls:
             return False
         self.fresh = True
         self.modes.taught += 1
+        self.modes.last = None  # what comes next repeats nothing
         return True
 
     def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
