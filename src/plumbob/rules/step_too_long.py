@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from math import isfinite
 
+from plumbob.remedies import slower
 from plumbob.rule import rule
 from plumbob.types import (
     Finding,
     Needs,
     Output,
     Remedy,
-    Safety,
     Severity,
     Step,
     Survey,
@@ -157,17 +157,7 @@ def _remedy(survey: Survey, step: Step) -> Remedy:
     share = step.share
     if share is None and len(step.losses) == 2 and step.curvature > 0:
         share = 1 / step.curvature
-    held = [
-        (next((p for p in group.parameters if p in survey.tensors), None), group.lr)
-        for group in survey.optimizer.groups
-        if group.lr > 0
-    ]
-    rates = {name: lr * share for name, lr in held if name and share}
-    if not rates:
+    if share is None:
         return Remedy(advice="Lower the learning rate, or warm it up from near 0.")
-    return Remedy(
-        advice="Lower the learning rate; the act sets what brings this loss down.",
-        safety=Safety.CHANGES_TRAINING,
-        act="set-learning-rate",
-        arguments={"parameters": tuple(rates), "rates": tuple(rates.values())},
-    )
+    advice = "Lower the learning rate; the act sets what brings this loss down."
+    return slower(survey, advice, share)
