@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
+import ranks
 from plumbob.survey.modules import module_sites
 from plumbob.survey.stream.units import Taps
 
@@ -57,7 +58,7 @@ def main(rank, folder):
     mesh = distributed.init_device_mesh("cpu", (2,))
     found["fsdp"] = followed(fully_shard(identity(), mesh=mesh), rank)
     np.savez(Path(folder) / f"{rank}.npz", **found)
-    distributed.destroy_process_group()
+    ranks.leave()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+import ranks
 from plumbob.survey.stream import agreement
 from plumbob.survey.stream.stream import Stream
 
@@ -70,8 +71,8 @@ def main():
     for case in CASES:
         agreement.WAIT = timedelta(seconds=2 if case == "alone" else 30)
         found[case] = run(case, rank)
-    distributed.destroy_process_group()
     print(json.dumps(found))
+    ranks.leave()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import plumbob
+import ranks
 
 
 def net():
@@ -65,8 +66,8 @@ def main():
         bare = run(case, rank, watching=False)["values"]
         found[case]["same"] = repr(found[case]["values"]) == repr(bare)
         distributed.barrier()
-    distributed.destroy_process_group()
     print(json.dumps(found))
+    ranks.leave()
 
 
 if __name__ == "__main__":
