@@ -246,3 +246,72 @@ def test_steps_of_doubles_below_what_floats_resolve():
     optimizer.step()
     marks.keep(optimizer, marks.compare(optimizer))
     assert read(marks)["weight"].change == pytest.approx(sqrt(8) * 1e-12, rel=1e-3)
+
+
+def test_parameters_without_elements_and_of_no_step():
+    net = model()
+    net.empty = nn.Parameter(torch.zeros(0))
+    net.still = nn.Parameter(torch.zeros(0, 3), requires_grad=False)
+    net.empty.grad = torch.zeros(0)
+    held = [p for p in net.parameters() if p.requires_grad]
+    marks, optimizer = Marks(net), torch.optim.SGD(held, 0.1)
+    for _ in range(2):
+        optimizer.step()
+        marks.look(optimizer)
+        marks.look_at_gradients(optimizer)
+        marks.keep(optimizer, marks.compare(optimizer))
+        found = read(marks)
+    assert found["empty"].size == found["still"].size == 0
+    size = float(net[2].bias.detach().norm())
+    assert found["2.bias"].size == pytest.approx(size, rel=1e-5)
+
+
+def test_a_step_inside_of_autocast_is_measured_as_any_other():
+    net = model()
+    marks, optimizer = Marks(net), torch.optim.SGD(net.parameters(), 1e-5)
+    with torch.autocast("cpu", torch.float16):
+        found, want = train(net, optimizer, marks)
+    for name in ("0.bias", "2.weight"):
+        change = float(want[name]["change"])
+        assert found[name].change == pytest.approx(change, rel=0.01)
+        assert change > 0
+
+
+def test_a_rate_that_is_a_tensor_is_that_of_the_step():
+    net = nn.Linear(3, 1)
+    rate = torch.tensor(0.25)
+    marks, optimizer = Marks(net), torch.optim.SGD(net.parameters(), rate)
+    net(torch.ones(1, 3)).sum().backward()
+    marks.look(optimizer)
+    marks.look_at_gradients(optimizer)
+    optimizer.step()
+    marks.keep(optimizer, marks.compare(optimizer))
+    rate.fill_(0.5)  # as a schedule does
+    assert read(marks)["weight"].lr == pytest.approx(0.25)
+
+
+def test_a_vector_put_in_the_place_of_another_starts_anew():
+    net = model()
+    marks, optimizer = Marks(net), torch.optim.SGD(net.parameters(), 0.3)
+    train(net, optimizer, marks)
+    for units in (5, 7):
+        net[2] = nn.Linear(200, units)
+        start = net[2].bias.detach().clone()
+        optimizer.param_groups[0]["params"] = [*net.parameters()]
+        found, _ = train(net, optimizer, marks)
+        away = float((net[2].bias - start).detach().norm())
+        assert found["2.bias"].moved == pytest.approx(away, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_frozen_parts_without_versions_or_of_a_script():
+    with torch.inference_mode():
+        first = nn.Linear(300, 300).requires_grad_(False)
+    script = torch.jit.script(nn.Linear(300, 300).requires_grad_(False))
+    net = nn.Sequential(first, script, *model())
+    marks, optimizer = Marks(net), torch.optim.SGD(net[2:].parameters(), 0.1)
+    for _ in range(2):
+        found, want = train(net, optimizer, marks)
+        for name in ("0.bias", "1.bias"):
+            size = float(want[name]["size"])
+            assert found[name].size == pytest.approx(size, rel=1e-5)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from plumbob.survey.stream.later import Later
 from plumbob.survey.stream.part import (
     DD,
     GD,
@@ -31,7 +32,7 @@ class Found:
     names: Sequence[str]
     sizes: Sequence[int]
     given: Sequence[bool]
-    settings: Sequence[tuple[Any, float]]  # learning rate, weight decay
+    settings: Sequence[tuple[float | Later, float]]  # learning rate, weight decay
     numbers: Tensor
 
     def marks(self, numbers: Any) -> dict[str, Mark]:
@@ -51,7 +52,7 @@ class Found:
                 along=one[WD],
                 moved=_root(rows[count + n][DD]) if count + n < len(rows) else nan,
                 swallowed=one[SWALLOWED] / one[MOVING] if one[MOVING] else nan,
-                lr=float(lr),
+                lr=float(lr.read()[0] if isinstance(lr, Later) else lr),
                 decay=decay,
             )
         return found
@@ -66,9 +67,9 @@ class Marks:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.start: dict[str, Tensor] = {}
+        self.start: dict[str, tuple[Tensor, Tensor]] = {}  # vectors, as they began
         self.parts: dict[int, tuple[Any, list[Part]]] = {}
-        self.settings: dict[str, tuple[Any, float]] = {}
+        self.settings: dict[str, tuple[float | Later, float]] = {}
         self.found: list[Found] = []
         self.looked = set[int]()
         self.holders: list[tuple[Mapping[str, Any], str, Tensor]] = []
@@ -82,7 +83,11 @@ class Marks:
             self.known = {}
         if not self.known:
             self.known = dict(self.model.named_parameters())
-            held = [vars(module)["_parameters"] for module in self.model.modules()]
+            held = [
+                vars(module)["_parameters"]
+                for module in self.model.modules()
+                if not isinstance(module, torch.jit.ScriptModule)  # keeps what it has
+            ]
             self.holders = [
                 (some, name, p)
                 for some in held
@@ -100,7 +105,10 @@ class Marks:
             names = {id(p): name for name, p in self.named(anew=True).items()}
         named: dict[str, Tensor] = {}
         for group in groups:
-            setting = (group.get("lr", nan), float(group.get("weight_decay") or 0))
+            lr: Any = group.get("lr", nan)
+            if isinstance(lr, Tensor):  # a schedule changes it before it is read
+                lr = Later([lr])
+            setting = (lr, float(group.get("weight_decay") or 0))
             for p in group["params"]:
                 if (name := names.get(id(p))) is not None and _measurable(p):
                     named[name] = p
@@ -155,11 +163,12 @@ class Marks:
             rooms: dict[Any, dict[str, Tensor]] = {}
             for name, p in named.items():
                 rooms.setdefault((p.device, _groups(p)), {})[name] = p
-                if p.ndim < 2 and name not in self.start:
-                    self.start[name] = own(p.detach()).clone()
-            parts = [
-                Part(some, groups, self.start) for (_, groups), some in rooms.items()
-            ]
+                values = own(p.detach())
+                held, begun = self.start.get(name, (None, values))
+                if p.ndim < 2 and (held is not p or begun.shape != values.shape):
+                    self.start[name] = p, values.clone()
+            start = {name: begun for name, (_, begun) in self.start.items()}
+            parts = [Part(some, groups, start) for (_, groups), some in rooms.items()]
             self.parts[key] = (sign, parts)
         return parts
 
@@ -175,7 +184,10 @@ class Marks:
         }
         # frozen parameters stay as they are: their versions say so; others may be moved
         # by what no version tells of, as the copy of an optimiser's own weights is
-        versions = [(name, id(p), p._version) for name, p in rest.items()]
+        versions = [
+            (name, id(p), None if p.is_inference() else p._version)
+            for name, p in rest.items()
+        ]
         pulled = any(p.grad is not None for p in rest.values())
         if versions != self.at_rest[0] or pulled:
             self.at_rest = (versions, [])

@@ -84,11 +84,10 @@ class Part:
         self._copy(self.slots, {n: g for n, g in found.items() if n not in self.sparse})
         some = [self.sparse[n][2] if n in self.sparse else g for n, g in found.items()]
         each = torch._foreach_norm(some, 2, dtype=self.samples.dtype)  # pyright: ignore
-        norms = torch.stack(each)
         if whole:
-            self.norms = norms.to(self.samples.factors.dtype)
+            self.norms = torch.stack(each).to(self.norms.dtype)
         else:
-            self.norms[list(found)] = norms.to(self.norms.dtype)
+            torch._foreach_copy_([self.norms[n] for n in found], each)  # pyright: ignore
         if scale is not None:
             self.gradients.div_(scale)
             self.norms.div_(scale)
@@ -120,7 +119,10 @@ class Part:
 
     def _products(self, room: Float[Tensor, "3 rows 64"]) -> Tensor:
         by_row = room.transpose(0, 1)
-        products = torch.bmm(by_row, by_row.mT).flatten(1).to(self.factors.dtype)
+        with torch.autocast(
+            room.device.type, enabled=False
+        ):  # a step may be inside one
+            products = torch.bmm(by_row, by_row.mT).flatten(1).to(self.factors.dtype)
         found = products.new_zeros(len(self.factors), KINDS)
         found[:, :9].index_add_(0, self.owners[: len(products)], products)
         return found.mul_(self.factors)
@@ -165,10 +167,11 @@ class Part:
 def _beside(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:
     """Return numbers, of which some are on the device of a tensor, as one beside it."""
     if not any(isinstance(n, Tensor) for n in numbers):
-        return torch.tensor(numbers, dtype=like.dtype, device=like.device)
-    return torch.stack([torch.as_tensor(n, device=like.device) for n in numbers]).to(
-        like.dtype
-    )
+        there = torch.tensor(numbers, dtype=like.dtype)  # made on the device it waits
+        return there.to(like.device, non_blocking=True)
+    return torch.stack([
+        n.to(like) if isinstance(n, Tensor) else like.new_full((), n) for n in numbers
+    ])
 
 
 def own(t: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Samples of tensors side by side in rows of one buffer, and their inner products."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from jaxtyping import Float, Num
@@ -46,12 +47,12 @@ class Samples:
         return torch.zeros(rows, ROW, dtype=self.dtype, device=self.device)
 
     def places(self, room: Float[Tensor, "rows 64"]) -> list[Tensor]:
-        """Return the place of each tensor's sample in contiguous rows."""
+        """Return the places of samples in contiguous rows, as many as they hold."""
         offset = room.storage_offset()
         return [
             room.as_strided(size, (ROW, 1)[-len(size) :], offset + start)
             for start, (size, _) in zip(self.starts, self.runs, strict=True)
-            if start < room.numel()
+            if start + prod(size) <= room.numel()
         ]
 
     def pick(self, number: int, t: Tensor) -> Tensor:
