@@ -55,3 +55,23 @@ def test_a_loss_that_has_not_risen_far_is_not_asked():
         ascending, run(RISES, slope=-0.1, **FIT | {"pull": -(RISES - 1)})
     )
     assert found.evidence["pulled"] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(("times", "found"), [(-3.9, ["error"]), (-4.1, [])])
+def test_outputs_near_targets_that_grow_have_a_small_loss_beside_their_pull(
+    times, found
+):
+    marks = FIT | {"pull": times * RISES}
+    assert told(ascending, run(RISES, slope=-0.1, **marks)) == found
+
+
+@pytest.mark.parametrize(("last", "found"), [(1.55, ["error"]), (1.45, [])])
+def test_a_loss_that_was_far_up_and_has_come_back_is_none(last, found):
+    """Outputs that fell short of a few large targets, say."""
+    values = np.where(np.arange(20) < 15, RISES, last)
+    marks = FIT | {"pull": -(values - 1)}
+    assert told(ascending, run(values, slope=-0.1, **marks)) == found
+    up = FIT | {"pull": 0.0}
+    levels = np.where(np.arange(20) < 19, 1.0, 0.9)
+    levels[0] = 0.95
+    assert told(ascending, run(levels, slope=0.1, **up)) == ["error"]

@@ -1,6 +1,7 @@
 """PB717: the steps go up the loss."""
 
 from collections.abc import Iterator
+from math import inf
 
 import numpy as np
 
@@ -34,6 +35,7 @@ def ascending(
     risen_above: float = 1.5,
     share_above: float = 0.9,
     pulled_below: float = -0.5,
+    times_below: float = 4.0,
     steps_above: int = 2,
 ) -> Iterator[Finding]:
     """The loss rises because the steps go up its slope: a flipped sign.
@@ -46,13 +48,16 @@ def ascending(
         seen too: the loss is convex in the net input of the output, and so in the
         weights of the last layer. Hence w.g there, how fast the loss rises as these
         weights grow, is at least the loss minus that of outputs that are 0. Where the
-        loss is far above what it was at the start and w.g is far below 0, g is the
-        gradient of something else, mostly of minus the loss. Steps that are merely
-        too long throw the loss up as well, but leave w.g above 0.
+        loss has come to rest far above what it was at the start and w.g is far below
+        0, g is the gradient of something else, mostly of minus the loss. Steps that are
+        merely too long throw the loss up as well, but leave w.g above 0. Targets that
+        grow do not: outputs that follow them fall short, and longer ones are better.
+        But near its targets a loss is small beside w.g, which flipped is about twice a
+        squared error.
 
     Evidence:
-        start, last: the first and the last finite loss. steps: how many measured steps
-        tell; share: of how many of them it is true.
+        start, last: the first finite loss, and the median of the last quarter of them.
+        steps: how many measured steps tell; share: of how many of them it is true.
         along: the median cosine of g and dw, decay taken out, where these steps rise.
         pulled: the median of w.g of the last layer (of all parameters where it is not
         known) over what the loss of that step lies above its start, and above that of
@@ -60,10 +65,14 @@ def ascending(
 
     Args:
         risen_above: how many times its start (and the constant's loss) a loss must be
-            for w.g to be asked. Flipped, it soon is; outputs of 0 have about that loss.
+            for w.g to be asked, of its step and in the last quarter. Flipped, it soon
+            is; outputs of 0 have about that loss.
         share_above: of the steps. It is exact but for what momentum carries over.
         pulled_below: where the first layers' outputs move too, w.g of the last one
             still says minus 1 and less.
+        times_below: how many times the loss -w.g may be. Outputs that are k times their
+            targets have (k - 1)^2 of them squared, w.g is 2 k (k - 1): where the loss
+            is above 1.5 of them at most 3.7 times as much.
         steps_above: how many steps are too few where g.dw tells; w.g needs so many.
 
     Remedy:
@@ -72,7 +81,8 @@ def ascending(
         its negative as the loss.
 
     Allow when:
-        The value that is told as the loss is meant to grow.
+        The value that is told as the loss is meant to grow; or its targets grow faster
+        than the outputs follow (a value function's).
 
     Example:
         >>> from nets_history_loss import ascending
@@ -94,17 +104,11 @@ def ascending(
     known = history.loss.values[np.isfinite(history.loss.values)]
     if not len(known) or not history.courses:
         return
-    evidence: dict[str, int | float] = {
-        "start": float(known[0]),
-        "last": float(known[-1]),
-    }
+    start, last = float(known[0]), float(np.median(known[len(known) * 3 // 4 :]))
+    evidence: dict[str, int | float] = {"start": start, "last": last}
     along = _along(history)
     rising = along[np.isfinite(along)] > 0
-    if (
-        len(rising) > steps_above
-        and rising.mean() > share_above
-        and known[-1] > known[0]
-    ):
+    if len(rising) > steps_above and rising.mean() > share_above and last > start:
         yield Finding(
             message="{share:.0%} of {steps} steps go up the gradient of the loss, from "
             "{start} to {last}",
@@ -121,10 +125,16 @@ def ascending(
             ),
         )
         return
-    pulled = _pulled(survey, history, risen_above)
-    if len(pulled) < steps_above:
+    base = max(start, -inf if history.constant is None else history.constant)
+    if last <= base + (risen_above - 1) * abs(base):
         return
-    share = float((pulled < pulled_below).mean())
+    loss, pull = _pulls(survey, history)
+    far = (loss > base + (risen_above - 1) * abs(base)) & np.isfinite(pull)
+    loss, pull = loss[far], pull[far]
+    if len(pull) < steps_above:
+        return
+    pulled = pull / (loss - base)
+    share = float(((pulled < pulled_below) & (-pull < times_below * loss)).mean())
     if share < share_above:
         return
     yield Finding(
@@ -157,15 +167,12 @@ def _along(history: History) -> np.ndarray:
 _SIZES = ("gradient", "change")
 
 
-def _pulled(survey: Survey, history: History, risen: float) -> np.ndarray:
-    """Return w.g over the rise of the loss, of the steps where it has risen far."""
+def _pulls(survey: Survey, history: History) -> tuple[np.ndarray, np.ndarray]:
+    """Return the loss and w.g of each measured step."""
     assert history.loss is not None
     ends = [site for site in survey.sites if site.is_output]
     names = {name for site in ends for name in (site.weight, site.bias)}
     courses = [c for name, c in history.courses.items() if name in names]
     courses = courses or list(history.courses.values())
     pull = np.nansum([course.pull for course in courses], axis=0)
-    loss = at(history.loss, history.steps)
-    base = max(float(history.loss.values[0]), history.constant or -np.inf)
-    far = (loss - base > (risen - 1) * abs(base)) & (loss > base) & np.isfinite(pull)
-    return pull[far] / (loss[far] - base)
+    return at(history.loss, history.steps), pull
