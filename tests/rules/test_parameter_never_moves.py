@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import mse_loss
 
+from netting import mlp, seeded
 from past_by_hand import said, severities, survey
 from plumbob.rules.parameter_never_moves import parameter_never_moves
+from watched import codes, run
 
 MOVES = {"change": 0.01}
 STILL = {"change": 0.0}
@@ -88,3 +92,21 @@ def test_what_has_learnt_may_stand():
     assert severities(
         parameter_never_moves, survey({"a.weight": STILL}, loss=0.2, **goal)
     ) == ["ERROR"]
+
+
+@pytest.mark.parametrize(("left", "fires"), [(2e-3, True), (0.5e-3, False)])
+def test_what_has_come_to_rest_may_stand(left, fires):
+    moved = np.arange(20) < 10
+    facts = {"gradient": np.where(moved, 1.0, left), "change": np.where(moved, 0.1, 0)}
+    case = survey({"a.weight": facts}, loss=0.6, constant=1.0, floor=0.0)
+    assert severities(parameter_never_moves, case) == ["ERROR"] * fires
+
+
+def test_all_data_at_once_come_to_rest_at_the_lowest_point():
+    x = torch.randn(50, 3, generator=seeded())
+    y = x.sum(1, keepdim=True) + 2 * torch.randn(50, 1, generator=seeded(1))
+    model = mlp(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    watch = run(model, optimizer, mse_loss, [(x, y)] * 200, every=10, graph=False)
+    assert not watch.judged.history.courses["0.weight"].change[-4:].any()
+    assert "PB715" not in codes(watch)

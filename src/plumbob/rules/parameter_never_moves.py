@@ -11,6 +11,7 @@ from plumbob.rule import modules, rule
 from plumbob.types import Course, Finding, Needs, Remedy, Severity, Survey
 
 LEARNT = 0.9  # of what was to be learnt: then what stands still may
+FALLEN = 1e-3  # of its largest: a gradient that has come to 0 but for rounding
 
 
 @rule(
@@ -37,9 +38,11 @@ def parameter_never_moves(survey: Survey, *, logs_above: int = 3) -> Iterator[Fi
         - a step changes not one bit of what has a gradient and a learning rate: it is
           rounded off in half precision, or the step does nothing at all (it was
           compiled for a case without gradients, say). An error where it is so for all
-          parameters, a warning where for most values, else info.
+          parameters, a warning where for most values, else info. Not where the gradient
+          has fallen to a thousandth of what it was: a loss of all data at once comes to
+          rest at its lowest point, and there float32 rounds the steps off.
 
-        No threshold but the number of measured steps: these are facts.
+        But for that no threshold beside the number of measured steps: these are facts.
 
     Evidence:
         parameters: how many, of `of`; values: how many numbers they hold. logs: how
@@ -168,13 +171,15 @@ def _bare(
 def _stands(course: Course, logs_above: int) -> bool:
     """Return whether none of the last steps changed one bit, though each was to.
 
-    Where the learning rate is down to next to nothing a step may be rounded off; where
-    w.g is 0 the part that is measured may have no gradient.
+    Where the learning rate or the gradient is down to next to nothing a step may be
+    rounded off; where w.g is 0 the part that is measured may have no gradient.
     """
     lr = course.lr[np.isfinite(course.lr)]
+    finite = np.isfinite(course.gradient)
+    largest = course.gradient[finite].max(initial=0.0)
     due: Bool[Any, " logs"] = (
-        (course.gradient > 0)
-        & np.isfinite(course.gradient)
+        finite
+        & (course.gradient > FALLEN * largest)
         & (course.pull != 0)
         & (course.lr > 0.01 * lr.max())
     )
