@@ -92,8 +92,15 @@ def test_losses_are_averaged_in_pairs_not_lost():
     assert found.steps[-1] == history.LOSSES
 
 
-def test_a_broken_loss_told_of_twice_is_one():
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_loss_told_of_before_its_log_is_one_and_in_order(value):
     past = Past()
-    for _ in range(2):
-        past.add(Log(step=5, losses={"loss": ((5, float("nan")),)}))
-    assert past.history().loss.steps.tolist() == [5]
+    past.add(Log(step=0, losses={"loss": ((0, 1.0),)}))
+    past.note("loss", [(5, value)])
+    assert past.history().loss.steps.tolist() == [0, 5]
+    assert past.history().taken == 6
+    some = ((3, 1.0), (4, 1.0), (5, value), (6, value))
+    past.add(Log(step=6, losses={"loss": some[:2]}))
+    assert past.history().loss.steps.tolist() == [0, 3, 4, 5]
+    past.add(Log(step=6, losses={"loss": some[2:]}))
+    assert past.history().loss.steps.tolist() == [0, 3, 4, 5, 6]

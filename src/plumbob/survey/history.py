@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import isnan
 from operator import attrgetter
 from statistics import median
 
@@ -82,6 +81,7 @@ class Past:
         self.numel: dict[str, int] = {}
         self.slots = Slots()
         self.losses: dict[str, list[tuple[int, float]]] = {}
+        self.early: dict[str, list[tuple[int, float]]] = {}  # no log has them yet
         self.held: list[tuple[int, float]] = []
         self.last = Log(step=-1)
 
@@ -91,13 +91,15 @@ class Past:
         if log.marks:
             self._mark(log)
         for name, some in log.losses.items():
-            self.note(name, some)
+            known = self.losses[name] = _joined(self.losses.get(name, []), some)
+            early = self.early.pop(name, ())
+            self.early[name] = [one for one in early if one[0] > known[-1][0]]
         self.hold(log.held)
         self.slots.add(log)
 
     def note(self, name: str, some: Iterable[tuple[int, float]]) -> None:
-        """Take in losses by their steps, whether or not their log has come."""
-        self.losses[name] = _joined(self.losses.get(name, []), some)
+        """Take in losses before their log, which stands for them once it comes."""
+        self.early.setdefault(name, []).extend(some)
 
     def hold(self, some: Iterable[tuple[int, float]]) -> None:
         """Take in losses on held-out data."""
@@ -122,13 +124,13 @@ class Past:
         floor: float | None = None,
     ) -> History:
         """Return the run so far, with what logs do not hold."""
-        last = self.last
-        ends = [some[-1][0] for some in self.losses.values() if some]
+        last, losses = self.last, self._losses()
+        ends = [some[-1][0] for some in losses.values() if some]
         return History(
             steps=np.array(self.steps, np.int64),
             courses=self._courses(),
             windows=self.slots.by_site(),
-            losses={name: _series(some) for name, some in self.losses.items()},
+            losses={name: _series(some) for name, some in losses.items()},
             held=_series(self.held) if self.held else None,
             samples=int(median([samples for samples, _ in self.others] or [0])),
             seconds=last.seconds,
@@ -144,6 +146,13 @@ class Past:
             constant=constant,
             floor=floor,
         )
+
+    def _losses(self) -> Mapping[str, list[tuple[int, float]]]:
+        early = {
+            name: _joined([*self.losses.get(name, ())], some)
+            for name, some in self.early.items()
+        }
+        return self.losses | early
 
     def _courses(self) -> Mapping[str, Course]:
         table = np.empty((len(NUMBERS), len(self.numel), len(self.rows)))
@@ -168,10 +177,7 @@ def _series(some: list[tuple[int, float]]) -> Losses:
 def _joined(
     some: list[tuple[int, float]], more: Iterable[tuple[int, float]]
 ) -> list[tuple[int, float]]:
-    """Append, but not a broken loss that was told of before its log came."""
-    for step, value in more:
-        if not (some and isnan(value) and some[-1][0] == step and isnan(some[-1][1])):
-            some.append((step, value))
+    some += more
     if len(some) <= LOSSES:
         return some
     half = len(some) // 4 * 2
