@@ -165,6 +165,23 @@ def test_model_and_optimiser_are_as_they_were():
     assert not any(part._forward_pre_hooks or part._forward_hooks for part in parts)
 
 
+def test_a_fit_that_fails_leaves_nothing_to_the_next():
+    class Fails(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyError
+
+    model, watcher = mlp(), Watcher(every=1, graph=False)
+    with pytest.raises(KeyError):
+        fit(model, watcher, Fails(), epochs=1)
+    first = watcher.watch
+    fit(model, watcher, epochs=1)
+    assert first.over
+    assert len(watcher.watch.judged.history.loss.values) == 8
+    parts = [model, *model._flatten_layers()]
+    assert not {"apply", "scale_loss"} & vars(model.optimizer).keys()
+    assert not any(part._forward_pre_hooks or part._forward_hooks for part in parts)
+
+
 def test_a_twin_that_fails_costs_the_training_nothing(monkeypatch):
     def failing(*_):
         raise RuntimeError("ours")

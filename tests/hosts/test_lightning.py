@@ -15,6 +15,7 @@ lightning = pytest.importorskip("lightning.pytorch")
 from lightning.pytorch.plugins.precision import MixedPrecision  # ruff: ignore[module-import-not-at-top-of-file]
 
 from plumbob.hosts.lightning import Watcher  # ruff: ignore[module-import-not-at-top-of-file]
+from plumbob.watching.recorded import read_run  # ruff: ignore[module-import-not-at-top-of-file]
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -154,16 +155,19 @@ def test_a_dead_layer_is_found_and_a_healthy_run_is_silent():
     assert codes(well.watch) == set()
 
 
-def test_a_fit_that_fails_is_let_go_of():
+def test_a_fit_that_fails_is_let_go_of(tmp_path):
     class Failing(Classifier):
         def training_step(self, batch, index):
             if index == 3:
                 raise RuntimeError("the user's own")
             return super().training_step(batch, index)
 
-    watcher, module = Watcher(every=1, graph=False), Failing()
+    watcher = Watcher(every=1, graph=False, run=tmp_path / "run")
+    module = Failing()
     with pytest.raises(RuntimeError, match="the user's own"):
         fit(module, watcher)
+    events = [(event.kind, event.text) for event in read_run(tmp_path / "run").events]
+    assert events == [("exception", "RuntimeError: the user's own"), ("end", "")]
     assert watcher.watch.over
     assert not any(m._forward_hooks for m in module.modules())
     assert math.isfinite(watcher.watch.judged.history.loss.values[-1])

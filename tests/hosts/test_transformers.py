@@ -149,6 +149,40 @@ def test_it_is_said_that_the_trainer_has_another_loss(tmp_path):
     assert codes(watcher.watch) == set()
 
 
+def test_a_training_that_fails_leaves_nothing_to_the_next(tmp_path):
+    class Fails(transformers.TrainerCallback):
+        fails = True
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if self.fails:
+                raise KeyError
+
+    model, watcher, fails = gpt2(), Watcher(every=1), Fails()
+    options = {"data": texts(), "gradient_accumulation_steps": 2, "logging_steps": 1}
+    with pytest.raises(KeyError):
+        train(model, tmp_path, watcher, fails, **options)
+    fails.fails = False
+    trainer = train(model, tmp_path, watcher, fails, **options)
+    logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    history = watcher.watch.report.survey.history
+    np.testing.assert_allclose(history.loss.values, logged, rtol=1e-3)
+
+
+def test_closing_the_watch_of_a_training_that_failed_leaves_the_model(tmp_path):
+    class Fails(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise KeyError
+
+    model, watcher = Classifier(), Watcher(every=1)
+    before = len(model._forward_hooks)
+    with pytest.raises(KeyError):
+        train(model, tmp_path, watcher, Fails())
+    assert len(model._forward_hooks) > before
+    watcher.close()
+    assert watcher.watch.over
+    assert len(model._forward_hooks) == before
+
+
 def test_training_is_the_same_bit_for_bit(tmp_path):
     def run(*callbacks):
         model = gpt2()  # with dropout

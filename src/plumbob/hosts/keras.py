@@ -60,6 +60,7 @@ class Watcher(keras.callbacks.Callback):
                 f"expected Keras on torch, got {keras.backend.backend()}; set "
                 "KERAS_BACKEND=torch before Keras is imported"
             )
+        self.close()  # of a fit that has failed
         model: Any = self.model
         optimizer = model.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -137,6 +138,10 @@ class Watcher(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Judge a last time, and put everything back."""
+        self.close()
+
+    def close(self) -> None:
+        """Judge a last time, and put everything back; needed where a fit fails."""
         for act in self.undo:
             act()
         self.undo = []

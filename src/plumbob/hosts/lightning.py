@@ -102,19 +102,19 @@ class Watcher(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Let go of a training that has failed."""
-        self._close()
+        """Let go of a training that has failed, and note why."""
+        self._close(exception)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge a last time."""
         self._close()
 
-    def _close(self) -> None:
+    def _close(self, error: BaseException | None = None) -> None:
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
         if self.watch is not None:
-            self.watch.close()
+            self.watch.__exit__(None if error is None else type(error), error, None)
 
 
 def _core(module: nn.Module) -> nn.Module:

@@ -56,6 +56,7 @@ class Watcher(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Attach; Accelerate's optimiser holds the one that steps."""
+        self.close()  # of a training that has failed
         inner = getattr(optimizer, "optimizer", optimizer)
         self.pending, self.noted, self.due, self.name = [], [], None, "loss"
         self.watch = watch(model, inner, **self.options)
@@ -160,6 +161,10 @@ class Watcher(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Judge a last time."""
+        self.close()
+
+    def close(self) -> None:
+        """Judge a last time, and take all hooks off; needed where a training fails."""
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
