@@ -14,6 +14,7 @@ from torch import nn
 
 import plumbob
 from plumbob.hosts.script import imported, listening
+from plumbob.watching.recorded import read_run
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -207,10 +208,10 @@ def test_an_error_of_ours_costs_the_script_nothing():
 
 @pytest.fixture
 def command(tmp_path):
-    def play(text, *args):
+    def play(text, *args, options=()):
         (tmp_path / "train.py").write_text(text)
         return subprocess.run(
-            [sys.executable, "-m", "plumbob", "run", "train.py", *args],
+            [sys.executable, "-m", "plumbob", "run", *options, "train.py", *args],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -231,6 +232,44 @@ def test_the_command_passes_arguments_and_exit_status_on(command, tmp_path):
     assert done.returncode == 1
     assert "KeyError: 'spam'" in done.stderr
     assert "runpy" not in done.stderr
+
+
+LINEAR = """
+import torch
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(9):
+    optimizer.zero_grad()
+    model(torch.randn(8, 3)).square().mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("what", ["RuntimeError", "KeyboardInterrupt"])
+def test_what_ended_a_script_stands_in_its_record(command, tmp_path, what):
+    done = command(LINEAR + f"raise {what}('spam')")
+    assert done.returncode == (1 if what == "RuntimeError" else 130)
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = read_run(folder)
+    said = [(event.kind, event.text) for event in run.events]
+    assert said == [("exception", f"{what}: spam"), ("end", "")]
+    assert f"recorded in runs/{folder.name}; plumbob view runs/{folder.name} " in (
+        done.stderr
+    )
+    assert run.not_judged["PB601"].endswith("on a batch, not during a run)")
+    assert "" not in run.not_judged
+
+
+def test_what_python_would_not_run_is_told_as_python_does(command, tmp_path):
+    done = command("def train(:")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f'  File "{tmp_path / "train.py"}", line 1\n')
+    assert "SyntaxError" in done.stderr
+    done = command("", options=["-m"])  # train.py is no name of a module
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    done = command("print('ran')", options=["--every", "0"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--every" in done.stderr
 
 
 def test_a_script_that_goes_elsewhere(command, tmp_path):

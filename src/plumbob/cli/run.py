@@ -6,6 +6,7 @@ import traceback
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,7 +35,7 @@ def run(
         bool, typer.Option("-m", help="SCRIPT is a module, as for python -m.")
     ] = False,
     every: Annotated[
-        int, typer.Option(metavar="N", help="Measure each N-th step.")
+        int, typer.Option(min=1, metavar="N", help="Measure each N-th step.")
     ] = 50,
     folder: Annotated[
         Path | None,
@@ -58,12 +59,13 @@ def run(
     """
     if not module:
         _exists(script)
-    from plumbob.hosts.script import imported, listening
+    from plumbob.hosts.script import ended, imported, listening
     from plumbob.verbs.watch import watch
 
+    start = Path.cwd()  # the script may go elsewhere
     folder = folder or Path("runs", f"{date.today().isoformat()}-a")
     several: dict[str, Any] = {"every": every, "run": folder.absolute()}
-    output = output.absolute() if output else None  # the script may go elsewhere
+    output = output.absolute() if output else None
     fitted: list[Any] = []
 
     def begin(models: Any, optimizers: list[Any]) -> "Watch":
@@ -85,11 +87,16 @@ def run(
         imported("keras", keras),
         listening(begin) as listener,
     ):
-        status = _played(script, context.args, module=module)
+        status, error = _played(script, context.args, module=module)
+        listener.close(error)
     watches = [*listener.closed, *(w.watch for w in fitted if w.watch)]
+    for found in watches:
+        ended(found, error)
     for number, found in enumerate(watches, 1):
         place = output.with_stem(f"{output.stem}-{number}") if output else None
         tell(found.report, form, output if number == 1 else place)
+        if found.run:
+            _say_where(found.run, start)
     if listener.broken:
         print(f"plumbob stopped watching: {listener.broken}", file=sys.stderr)
     if not watches:
@@ -101,8 +108,10 @@ def run(
     return status or int(_fails(watches, fail_on))
 
 
-def _played(script: str, args: list[str], *, module: bool) -> int:
-    """Run the script as Python would; return its exit status."""
+def _played(
+    script: str, args: list[str], *, module: bool
+) -> tuple[int, BaseException | None]:
+    """Run the script as Python would; return its exit status, and what it raised."""
     argv, path = sys.argv, sys.path[:]
     sys.argv = [script, *args]
     try:
@@ -113,15 +122,22 @@ def _played(script: str, args: list[str], *, module: bool) -> int:
             sys.path.insert(0, str(Path(script).resolve().parent))
             runpy.run_path(str(Path(script).absolute()), run_name="__main__")
     except SystemExit as end:
-        return _status(end)
-    except KeyboardInterrupt:
-        return 130
+        return _status(end), None
+    except KeyboardInterrupt as error:
+        return 130, error
     except Exception as error:
         _trace(error)
-        return 1
+        return 1, error
     finally:
         sys.argv, sys.path[:] = argv, path
-    return 0
+    return 0, None
+
+
+def _say_where(run: Path, start: Path) -> None:
+    """Say where a run is recorded: another folder where the one named was taken."""
+    place = run.relative_to(start) if run.is_relative_to(start) else run
+    name = quote(str(place))
+    print(f"plumbob: recorded in {name}; plumbob view {name} shows it", file=sys.stderr)
 
 
 def _exists(script: str) -> None:
@@ -156,6 +172,7 @@ def _status(end: SystemExit) -> int:
 def _trace(error: Exception) -> None:
     """Print the script's traceback without the frames that ran it."""
     frames = error.__traceback__
-    while frames and frames.tb_frame.f_globals.get("__name__") != "__main__":
+    while frames and frames.tb_frame.f_globals.get("__name__") in {__name__, "runpy"}:
         frames = frames.tb_next
-    traceback.print_exception(type(error), error, frames or error.__traceback__)
+    # without any it is of what cannot be run, and says all in a line
+    traceback.print_exception(type(error), error, frames, chain=bool(frames))

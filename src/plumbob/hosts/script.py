@@ -164,18 +164,23 @@ class Listener:
                 watch.validate(torch.stack(self.held).mean())
             self.held.clear()
 
-    def close(self) -> None:
-        """End all watches."""
+    def close(self, error: BaseException | None = None) -> None:
+        """End all watches; `error` is what ended the script."""
         if self.hook is not None:
             self.hook.remove()
         self._guarded(self._validated)
         for watch in self.watches.values():
-            self._close(watch)
+            self._close(watch, error)
         self.watches.clear()
 
-    def _close(self, watch: Watch) -> None:
-        watch.close()
+    def _close(self, watch: Watch, error: BaseException | None = None) -> None:
+        ended(watch, error)
         self.closed.append(watch)
+
+
+def ended(watch: Watch, error: BaseException | None = None) -> None:
+    """End a watch as its `with` would, so that its record says what was raised."""
+    watch.__exit__(None if error is None else type(error), error, None)
 
 
 @contextmanager

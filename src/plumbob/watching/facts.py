@@ -21,7 +21,6 @@ from plumbob.types import (
     History,
     Needs,
     Optimizer,
-    Output,
     Reading,
     Rows,
     Site,
@@ -34,7 +33,7 @@ from plumbob.watching.beginning import Beginning
 LATEST = 0.25  # share of a run, counted from its end, that a reading is merged over
 FEWEST = 3  # logs without a gradient before a parameter counts as not reached
 ONCE = "it is measured by plumbob.check on a batch, not during a run"
-HELD_BACK = ("inputs", "loss", "signals", "step", "spectra", "overfit")
+HELD_BACK = ("inputs", "loss", "targets", "signals", "step", "spectra", "overfit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,6 @@ def survey(
     *,
     optimizer: Any = None,
     weights: Weighed | None = None,
-    output: Output | None = None,
     broken: Break | None = None,
     unseen: Mapping[str, str],
     every: int,
@@ -76,15 +74,13 @@ def survey(
     """
     stage = Stage.TRAINED if history.taken else Stage.UNKNOWN
     built = start.structure
-    why = dict.fromkeys(HELD_BACK, ONCE) | start.unseen | dict(unseen)
+    why = start.unseen | dict(unseen) | dict.fromkeys(HELD_BACK, ONCE)
     facts, missing = _optimizer(optimizer, model)
     why |= missing
     if weights is None:
         why["weights"] = "they are weighed now and then"
     else:
         why |= weights.unseen
-    if output is None:
-        why.setdefault("targets", ONCE)
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     gradients = _gradients(history, frozen)
     known = {
@@ -97,7 +93,6 @@ def survey(
         Needs.VALIDATION: history.held is not None,
         Needs.OPTIMIZER: facts is not None,
         Needs.WEIGHTS: weights is not None and "weights" not in why,
-        Needs.TARGETS: output is not None,
     }
     return Survey(
         sites=tuple(replace(s, stage=stage) for s in built.sites),
@@ -107,7 +102,6 @@ def survey(
         proofs=built.proofs,
         gradients=gradients,
         optimizer=facts,
-        output=output,
         history=history,
         first_break=broken,
         unseen=why,

@@ -108,6 +108,10 @@ def test_modules_that_cannot_be_seen_are_named():
     assert "computed from other parameters" in unseen["normal"]
 
 
+def test_a_map_that_is_the_whole_model_is_known():
+    assert taps_of(nn.Linear(3, 2)).unseen == {}
+
+
 def test_angles_are_no_embedding():
     class RotaryEmbedding(nn.Module):
         def __init__(self, shape):

@@ -53,7 +53,7 @@ def place(
 def unknown(model: nn.Module, sites: Iterable[Site]) -> dict[str, str]:
     """Return the modules that by their names should be maps, but are no sites."""
     found = computed(model)
-    names = {site.name for site in sites}
+    names = {name for s in sites for name in (s.name, s.weight.rpartition(".")[0])}
     for path, module in model.named_modules():
         kind = type(module).__name__.lower()
         if path in names or path in found or any(module.children()):
