@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.control import Control
+from rich.segment import ControlType
 from rich.text import Text
 
 from plumbob.types import Finding, Log, Survey
@@ -14,7 +16,13 @@ PAUSE = 0.25  # seconds between two lines at least
 
 
 class Live:
-    """A sink: step, loss, how many sites lean, the newest finding."""
+    """A sink: step, loss, how many sites lean, the newest finding.
+
+    Why:
+        The line takes the whole width, and the cursor stays behind its last column:
+        what the script prints next begins a line of its own, and the next line of ours
+        is drawn over the last one where the script has printed nothing.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
@@ -32,9 +40,7 @@ class Live:
         known = [some[-1][1] for some in log.losses.values() if some]
         if known:
             self.loss = f"  loss {', '.join(f'{value:.4g}' for value in known)}"
-        now = time.monotonic()
-        if now - self.shown >= PAUSE:
-            self.shown = now
+        if time.monotonic() - self.shown >= PAUSE:
             self._draw(log.step)
 
     def tell(self, step: int, findings: Sequence[Finding]) -> None:
@@ -45,16 +51,22 @@ class Live:
         self.known |= held.keys()
         if new:
             worst = max(new, key=lambda f: f.severity or 0)
-            self.newest = f"  {worst.code} {worst.site or ''}: {worst.message}"
+            place = worst.site or "the model"
+            self.newest = f"  {worst.code} {place}: {worst.message}"
             self._draw(step)
 
     def close(self) -> None:
         """Leave the last line."""
-        self.console.print()
+        if self.shown and self.console.is_terminal:
+            self.console.print()
 
     def _draw(self, step: int) -> None:
+        self.shown = time.monotonic()
         leaning = f"  {self.leaning} leaning" if self.leaning else ""
         line = Text(f"step {step:,}{self.loss}{leaning}{self.newest}")
-        width = self.console.width - 1
-        line.truncate(width, overflow="ellipsis", pad=True)
-        self.console.print(line, end="\r", no_wrap=True, overflow="ignore")
+        drawn = self.console.is_terminal
+        line.truncate(self.console.width, overflow="ellipsis", pad=drawn)
+        if drawn:
+            self.console.control(Control((ControlType.CARRIAGE_RETURN,)))
+        end = "" if drawn else "\n"
+        self.console.print(line, end=end, no_wrap=True, overflow="ignore")
