@@ -50,6 +50,15 @@ def test_a_page_goes_beside_the_run(plumbob):
     assert "PB702" in told
 
 
+def test_names_with_dots_keep_them(plumbob):
+    Path("runs", "a").rename("runs/rate0.5")
+    Path("runs", "b").rename("runs/rate0.25")
+    for line in ("view runs/rate0.5", "view runs/rate0.25"):
+        assert plumbob(line)[0] == 0
+    pages = {page.name for page in Path("runs").glob("*.html")}
+    assert pages == {"rate0.5.html", "rate0.25.html"}
+
+
 def test_a_page_goes_where_it_is_sent(plumbob):
     assert plumbob("view runs/a -o there.html")[0] == 0
     assert Path("there.html").exists()
@@ -86,6 +95,7 @@ def test_two_runs(plumbob):
     [
         ("view", "Missing argument"),
         ("view nothing", "nothing"),
+        ("view runs", "such as 'runs/b'"),
         ("view runs/a runs/b runs/a", "expected one run or two to compare, got 3"),
         ("view runs/a --format pdf", "'pdf' is not one of 'html'"),
     ],

@@ -52,6 +52,7 @@ def view(
 
 
 def _beside(runs: list[Path]) -> Path:
-    """Return where the page of a run goes: a new name beside it."""
-    name = "-and-".join(run.resolve().stem for run in runs)
-    return runs[0].resolve().parent / f"{name}.html"
+    """Return where the page of a run goes: beside it, under its name."""
+    places = [run.resolve() for run in runs]
+    names = [place.name if place.is_dir() else place.stem for place in places]
+    return places[0].parent / f"{'-and-'.join(names)}.html"

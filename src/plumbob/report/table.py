@@ -1,7 +1,8 @@
 """A survey as rows of plain numbers, one a site, for every format that shows them."""
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -19,7 +20,15 @@ def rows(survey: Survey) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON knows it: arrays' scalars as numbers, NaN and Inf None."""
+    """Return a value as JSON knows it: arrays' scalars as numbers, NaN and Inf None.
+
+    So it does with what is in lists and mappings.
+    """
+    if isinstance(value, Mapping):
+        parts = cast(Mapping[Any, Any], value)
+        return {str(name): plain(part) for name, part in parts.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in cast(Sequence[Any], value)]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -35,15 +44,15 @@ def told(finding: Finding) -> dict[str, Any]:
         "name": finding.name,
         "severity": (finding.severity or Severity.INFO).name.lower(),
         "site": finding.site,
-        "units": [plain(unit) for unit in finding.units],
+        "units": plain(finding.units),
         "message": finding.message,
         "cause": finding.cause,
-        "evidence": {name: plain(value) for name, value in finding.evidence.items()},
+        "evidence": plain(finding.evidence),
         "remedy": {
             "advice": remedy.advice,
             "safety": remedy.safety.value,
             "act": remedy.act,
-            "arguments": {name: plain(v) for name, v in remedy.arguments.items()},
+            "arguments": plain(remedy.arguments),
         },
         "steps": finding.steps,
         "consequences": [told(consequence) for consequence in finding.consequences],

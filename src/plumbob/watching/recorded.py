@@ -76,8 +76,8 @@ def read_run(path: Path) -> Run:
             ),
             judged=tuple(int(step) for (step,) in file("judged")),
             events=events,
-            not_judged=dict(about.get("not_judged") or {}),
-            crashed=dict(about.get("crashed") or {}),
+            not_judged=_words(about.get("not_judged")),
+            crashed=_words(about.get("crashed")),
             over=over,
             died=None if over else _died(notes),
         )
@@ -155,9 +155,14 @@ def _file(path: Path) -> Path:
     path = Path(path)
     place = path / NAME if path.is_dir() else path
     if not place.is_file():
+        inside = sorted(str(run.parent) for run in path.glob(f"*/{NAME}"))
         raise FileError(
             f"expected the folder of a run, got '{path}', which holds no {NAME}; "
-            "record one: plumbob.watch(..., run='runs/name')"
+            + (
+                f"name one that lies in it, such as '{inside[-1]}'"
+                if inside
+                else "record one: plumbob.watch(..., run='runs/name')"
+            )
         )
     return place
 
@@ -192,10 +197,17 @@ def _history(file: _File, *, over: bool, about: Any) -> History:
         else:
             past.note(str(series), some)
     known = about.get("known") or {}
-    found = past.history(
-        over=over, constant=known.get("constant"), floor=known.get("floor")
-    )
+    constant, floor = (_number(known.get(name)) for name in ("constant", "floor"))
+    found = past.history(over=over, constant=constant, floor=floor)
     return replace(found, windows=_windows(file))
+
+
+def _words(tree: Any) -> dict[str, str]:
+    return {name: str(reason) for name, reason in (tree or {}).items()}
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _windows(file: _File) -> dict[str, tuple[Window, ...]]:

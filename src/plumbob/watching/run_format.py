@@ -205,6 +205,11 @@ def finding(tree: Any) -> Finding:
     Raises:
         ValueError: it is none.
     """
+    if not isinstance(tree["site"], str | None):
+        raise ValueError("the site of a finding is no name")
+    for name, value in tree["evidence"].items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"the evidence '{name}' is no number")
     remedy = dict(tree["remedy"])
     remedy["safety"] = Safety(remedy["safety"])
     more = {
