@@ -10,6 +10,10 @@ LOST = {"constant": 1.0, "floor": 0.0, "loss": 1.0}
 LEARNT = LOST | {"loss": 0.01}
 
 
+def two(facts):
+    return {"a.weight": facts, "b.weight": facts}
+
+
 def thrown(ratio, **given):
     """One step among quiet ones, that is so many times as long as the weights."""
     change = np.full(20, 0.01)
@@ -31,7 +35,7 @@ def test_a_training_that_learns_all_the_same_or_whose_loss_is_not_known_is_told(
 @pytest.mark.parametrize(("ratio", "expected"), [(0.19, []), (0.21, ["WARNING"])])
 def test_the_first_steps_together(ratio, expected):
     change = np.where(np.arange(20) < 5, 10 * ratio, 0.01)
-    case = survey({"a.weight": {"size": 10.0, "change": change}}, **LOST)
+    case = survey(two({"size": 10.0, "change": change}), **LOST)
     assert severities(update_ratio, case) == expected
 
 
@@ -49,8 +53,29 @@ def test_the_first_steps_together(ratio, expected):
 )
 def test_a_long_start_waits_for_what_comes_of_it(logs, loss, over, expected):
     facts = {"size": 10.0, "change": np.where(np.arange(logs) < 5, 3.0, 0.01)}
-    case = survey({"a.weight": facts}, logs=logs, over=over, **LOST | {"loss": loss})
+    case = survey(two(facts), logs=logs, over=over, **LOST | {"loss": loss})
     assert severities(update_ratio, case) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("logs", "over", "expected"),
+    [(99, False, "INFO"), (100, False, "WARNING"), (19, True, "INFO")],
+)
+def test_a_single_long_step_waits_too(logs, over, expected):
+    change = np.where(np.arange(logs) == 7, 30.0, 0.01)
+    case = survey(two({"size": 10.0, "change": change}), logs=logs, over=over, **LOST)
+    assert severities(update_ratio, case) == [expected]
+
+
+def test_the_first_weights_of_a_single_map_mean_nothing():
+    facts = {"size": 10.0, "change": 30.0}
+    assert severities(update_ratio, survey({"a.weight": facts}, **LOST)) == []
+    assert severities(update_ratio, survey(two(facts), **LOST)) == ["WARNING"]
+
+
+def test_a_step_of_lbfgs_is_many():
+    case = survey(two({"size": 10.0, "change": 30.0}), optimizer="LBFGS", **LOST)
+    assert severities(update_ratio, case) == []
 
 
 def test_one_map_of_three_is_no_median():
@@ -66,9 +91,9 @@ def test_one_map_of_three_is_no_median():
 def test_weights_that_began_small_may_grow(size):
     """Steps of the learning rate from next to nothing: 1, 1/2, 1/3 ... of |w|."""
     grown = size + 0.1 * np.arange(20)
-    case = survey({"a.weight": {"size": grown, "change": 0.1}}, **LOST)
+    case = survey(two({"size": grown, "change": 0.1}), **LOST)
     assert severities(update_ratio, case) == []
-    long = survey({"a.weight": {"size": grown, "change": 1.01 * NATURAL}}, **LOST)
+    long = survey(two({"size": grown, "change": 1.01 * NATURAL}), **LOST)
     assert severities(update_ratio, long) == ["WARNING"]
 
 

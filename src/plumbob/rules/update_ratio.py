@@ -47,8 +47,9 @@ def update_ratio(
         of Adagrad and Adam are as long as the learning rate whatever the gradient, and
         a net may well learn from where they put it. So while a training goes on they
         are a warning only where next to nothing is learnt after a fair number of steps.
-        Single parameters do either now and then, so it
-        is the median over the weights of all maps.
+        Single parameters do either now and then, so it is the median over the weights
+        of all maps. A model of a single map has no units to lose, and its first weights
+        mean nothing; and one step of LBFGS is many: of these no step is too long here.
 
     Evidence:
         ratio: the median over maps of |dw| / |w| of their weights: the largest of any
@@ -62,12 +63,12 @@ def update_ratio(
             have replaced the weights between them. Set after seeing 64 trainings: sound
             ones began with 0.1 at most.
         learnt_below: share of what was to be learnt below which long steps are a
-            warning; of a start as soon as the training has ended.
+            warning once the training has ended.
         ratio_below: median over steps that is told as next to nothing.
-        gained_below: share of what was to be learnt below which it is a warning, as a
-            long start is while the training goes on.
-        steps_above: steps after which steps next to nothing are told, and a long start
-            may be a warning. Its wait was set after seeing a sound Adagrad run warned
+        gained_below: share of what was to be learnt below which it is a warning, as
+            long steps are while the training goes on.
+        steps_above: steps after which steps next to nothing are told, and long ones
+            may be a warning. Their wait was set after seeing a sound Adagrad run warned
             of at step 50.
 
     Remedy:
@@ -108,19 +109,24 @@ def update_ratio(
     evidence: dict[str, int | float] = {"weights": len(moved)}
     if progress is not None:
         evidence["gained"] = progress
-    if ratio[top] > ratio_above or start > start_above:
-        one = bool(ratio[top] > ratio_above)
+    one = bool(ratio[top] > ratio_above)
+    if (one or start > start_above) and len(moved) > 1 and not _many(survey):
         yield _long(
             evidence | {"ratio": float(ratio[top]) if one else start},
             at=int(steps[top]) if one else None,
             lost=progress is not None
-            and not progress >= (learnt_below if one or history.over else gained_below)
-            and (one or history.taken >= (LEAST if history.over else steps_above)),
+            and not progress >= (learnt_below if history.over else gained_below)
+            and history.taken >= (LEAST if history.over else steps_above),
         )
     middle = float(np.nanmedian([ratios(course) for course, _ in moved.values()]))
     idle = progress is None or progress < gained_below
     if 0 < middle < ratio_below and history.taken >= steps_above and idle:
         yield _short(evidence | {"ratio": middle}, lost=progress is not None)
+
+
+def _many(survey: Survey) -> bool:
+    """Return whether the optimiser takes many steps in one."""
+    return survey.optimizer is not None and "LBFGS" in survey.optimizer.name
 
 
 def _long(evidence: dict[str, int | float], *, at: int | None, lost: bool) -> Finding:
