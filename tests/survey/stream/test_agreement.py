@@ -4,8 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import two_ranks
+from plumbob.survey.stream import agreement
+from plumbob.survey.stream.agreement import Agreement
 
 SCRIPT = Path(two_ranks.__file__)
 
@@ -36,8 +39,6 @@ def both(tmp_path_factory):
 
 def whole():
     """Return sizes and gradient norms of the first step on all data, by name."""
-    import torch
-
     net = two_ranks.net()
     parts = []
     for rank in range(2):
@@ -83,3 +84,37 @@ def test_what_breaks_on_one_rank_ends_the_watch_on_all(both):
     assert second["broken"].startswith("TypeError")
     assert first["broken"] == "something went wrong on another rank"
     assert first["steps"] == second["steps"] == [0, 1]
+
+
+def test_a_store_that_has_gone_with_another_rank_is_waited_for_by_nobody(monkeypatch):
+    class Gone:
+        def set(self, *_):
+            raise RuntimeError("connection reset by peer")
+
+        check = set
+
+    monkeypatch.setattr(agreement, "_store", Gone)
+    monkeypatch.setattr(agreement.distributed, "is_initialized", lambda: True)
+    one = Agreement()
+    one.ranks = 2
+    assert one.deserted()
+    one.leave()
+
+
+def test_parts_that_are_all_zero_are_not_yet_known_to_be_copies(monkeypatch):
+    def told(one, *sums):
+        def gather(parts, mine):
+            for part, values in zip(parts, sums, strict=True):
+                part.copy_(torch.tensor(values)[:, None])
+
+        monkeypatch.setattr(agreement.distributed, "all_gather", gather)
+        return one.told(["b"], one.apart(torch.zeros(4, 1)).numpy())
+
+    one = Agreement()
+    one.ranks = 2
+    apart = [1.0, 4.0, 1.0, 64.0], [2.0, 4.0, 2.0, 64.0]
+    # a part of each rank's own, which a rate of zero has left where it began
+    assert told(one, [0.0, 0.0, 1.0, 64.0], [0.0, 0.0, 2.0, 64.0]) == {}
+    assert told(one, *apart) == {}
+    assert told(one, [1.0, 1.0, 1.0, 64.0], [1.0, 1.0, 2.0, 64.0]) == {}
+    assert told(one, *apart) == {"b": pytest.approx(1 / 16)}

@@ -1,6 +1,7 @@
 import copy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -82,7 +83,9 @@ def test_losses_of_batches_that_add_up_belong_to_the_step_they_lead_to(net):
     assert logs[-1].uncleared == 0
 
 
-@pytest.mark.parametrize("value", [1.5, torch.tensor([[1.5]]), torch.tensor(1.5)])
+@pytest.mark.parametrize(
+    "value", [1.5, torch.tensor([[1.5]]), torch.tensor(1.5), np.array([1.5])]
+)
 def test_what_a_loss_may_be(net, value):
     logs = []
     stream = Stream(net, sgd(net), on_log=logs.append)
@@ -97,7 +100,7 @@ def test_what_a_loss_may_be(net, value):
     assert log.losses["other"][0][1] != log.losses["other"][0][1]
 
 
-@pytest.mark.parametrize("value", [torch.ones(3), "low"])
+@pytest.mark.parametrize("value", [torch.ones(3), "low", np.ones(3), [1.0], "1"])
 def test_what_a_loss_may_not_be(net, value):
     stream = Stream(net, sgd(net), on_log=lambda log: None)
     with pytest.raises(InputError, match="expected a loss"):

@@ -1,6 +1,7 @@
 """Ranks that watch the same training, and what they tell each other."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from hashlib import blake2b
 from itertools import count
@@ -50,7 +51,8 @@ class Agreement:
     def leave(self) -> None:
         """Tell the others not to wait for this rank any more."""
         if self.ranks > 1 and distributed.is_initialized():
-            _store().set(f"plumbob/{self.number}/left", "1")
+            with suppress(RuntimeError):  # the store has gone, and with it the others
+                _store().set(f"plumbob/{self.number}/left", "1")
 
     def deserted(self) -> bool:
         """Return whether another rank has left, before anything is asked of it.
@@ -58,7 +60,12 @@ class Agreement:
         What ranks share between two steps, their gradients, puts the one before the
         other.
         """
-        return self.ranks > 1 and _store().check([f"plumbob/{self.number}/left"])
+        if self.ranks == 1:
+            return False
+        try:
+            return _store().check([f"plumbob/{self.number}/left"])
+        except RuntimeError:  # the store has gone, with the rank that kept it
+            return True
 
     def any(self, here: bool, device: torch.device) -> bool:
         """Return whether something is so on any rank."""
@@ -73,7 +80,7 @@ class Agreement:
 
         `sums` are, for each parameter, those of its values, of their squares and of the
         gradient's, and the number of values, of a sample. By the inequality of Cauchy
-        and Schwarz the difference is at least what is returned.
+        and Schwarz the difference is at least what is returned; of zeros it is NaN.
         """
         parts = [torch.empty_like(sums) for _ in range(self.ranks)]
         distributed.all_gather(parts, sums.contiguous())
@@ -81,7 +88,7 @@ class Agreement:
         far = (total - total[0]).abs().amax(0) / n[0].clamp(min=1).sqrt()
         size = square.sqrt()
         far = torch.maximum(far, (size - size[0]).abs().amax(0))
-        share = far / size.amax(0).clamp(min=1e-30)
+        share = far / size.amax(0)
         pulled = (slope == slope[0]).all(0) & (slope[0] > 0)
         return torch.stack([share, pulled.to(share.dtype)])
 

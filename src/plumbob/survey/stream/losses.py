@@ -1,7 +1,6 @@
 """Losses as they are told, kept on their device until they are asked for."""
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -24,16 +23,17 @@ def number(value: Any) -> float | Tensor:
             raise InputError(
                 f"expected a loss of one number, got {list(value.shape)}; pass its mean"
             )
-        value = value.detach()
-        if value.device.type == "cpu":
-            return float(value)
-        return value.reshape(()).clone()
-    if isinstance(value, Real) or hasattr(value, "__float__"):
-        return float(value)
-    raise InputError(
-        f"expected a loss as a number or a tensor, got {type(value).__name__}; pass "
-        "what backward() is called on"
-    )
+        if value.is_cpu:
+            return float(value.item())
+        return value.detach().reshape(()).clone()
+    try:
+        one = value.item() if hasattr(value, "item") else value
+        return one.__float__()
+    except (AttributeError, TypeError, ValueError):  # several numbers, or none
+        raise InputError(
+            f"expected a loss as a number or a tensor, got {type(value).__name__}; "
+            "pass what backward() is called on"
+        ) from None
 
 
 class Arriving:
