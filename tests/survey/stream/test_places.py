@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from plumbob.survey.stream.places import FUSED, LAZY, PACKED, STRANGE
+from plumbob.survey.stream.places import FUSED, LAZY, PACKED, SCRIPT, STRANGE
 from tapping import (
     Texts,
     check,
@@ -120,3 +120,12 @@ def test_angles_are_no_embedding():
 
     taps = taps_of(nn.Sequential(RotaryEmbedding((4,)), RotaryEmbedding((4, 2))))
     assert taps.unseen == {"1": STRANGE}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_script_takes_no_hooks():
+    model = nn.Sequential(torch.jit.script(nn.Linear(4, 3)), nn.Linear(3, 2))
+    taps = taps_of(model)
+    model(torch.randn(5, 4))
+    assert set(taps.collect().read()) == {"1"}
+    assert taps.unseen == {"0": SCRIPT}

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from plumbob.errors import one_line
 from plumbob.survey.modules import module_sites
 from plumbob.survey.stream import units
 from plumbob.survey.stream.units import UNCALLED
@@ -46,6 +47,19 @@ def test_a_unit_that_is_not_finite_spoils_itself_alone():
     assert (taps.collect().read()["0"].z.nonfinite == 20).all()
     rows = model(x[1:]).detach().double().numpy()
     check(taps.collect().read()["0"].z, rows)
+
+
+def test_a_first_batch_that_is_not_finite_spoils_no_later_one():
+    model = nn.ModuleDict({"early": nn.Linear(4, 3), "late": nn.Linear(4, 3)})
+    taps = taps_of(model)
+    for _ in range(4):
+        model["early"](torch.randn(20, 4))
+        taps.collect().read()
+    x = torch.randn(20, 4)
+    model["late"](x.masked_fill(x > 0, torch.inf))
+    assert (taps.collect().read()["late"].z.nonfinite == 20).all()
+    rows = model["late"](x).detach().double().numpy()
+    check(taps.collect().read()["late"].z, rows)
 
 
 def test_only_training_is_counted():
@@ -96,16 +110,17 @@ def test_modules_that_are_not_called_are_silent():
     assert taps.silent() == {"passed_by": UNCALLED}
 
 
-def test_what_fails_in_a_tap_is_said_and_stops_nothing(monkeypatch):
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError])
+def test_what_fails_in_a_tap_is_said_and_stops_nothing(monkeypatch, kind):
     def fail(self, x):
-        raise RuntimeError("out of memory")
+        raise kind("out of memory")
 
     model = mlp()
     taps = taps_of(model)
     monkeypatch.setattr(units.Tap, "_add", fail)
     assert model(torch.ones(2, 6)).shape == (2, 3)
     taps.collect().read()
-    why = "could not be measured: RuntimeError: out of memory"
+    why = f"could not be measured: {one_line(kind('out of memory'))}"
     assert taps.silent() == dict.fromkeys("02", why)
 
 

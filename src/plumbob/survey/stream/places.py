@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
 from torch.nn.parameter import is_lazy
@@ -14,6 +15,7 @@ SO = "; judged on parameters and gradients only"
 FUSED = "a recurrent kernel computes it inside" + SO
 PACKED = "its attention computes it inside" + SO
 MIXED = "the module that holds it has parts, so its result may be another's" + SO
+SCRIPT = "torch.jit.script has compiled it, and it takes no hooks" + SO
 LAZY = "its weights are made at the first call: call the model once before"
 NAMES = ("linear", "conv", "embedding")
 STRANGE = "its weights are not plain real numbers in a map that is known"
@@ -34,6 +36,8 @@ def place(
     own = site.name if site.name in modules else site.name.rpartition(".")[0]
     module = modules[own]
     parent = modules[own.rpartition(".")[0]]
+    if isinstance(module, torch.jit.ScriptModule):
+        return SCRIPT
     if isinstance(module, nn.MultiheadAttention):
         return PACKED
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):

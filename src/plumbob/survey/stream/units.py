@@ -68,7 +68,7 @@ class Tap(Unsaved):
         elif self.error is None:
             try:
                 self._see(output)
-            except RuntimeError as error:  # no memory, say: the training may have it
+            except Exception as error:  # no memory, say: it is none of the training's
                 self.error = f"could not be measured: {one_line(error)}"
 
     def _see(self, output: Any) -> None:
@@ -98,8 +98,9 @@ class Tap(Unsaved):
         shift, count, total, squares, positive, high, low, beyond = self.state.unbind(0)
         count += t.numel() // self.units
         if self.fresh or torch.compiler.is_compiling():  # no graph of its own for it
-            few = t[:PILOT] if t.ndim == 2 else t[:1]
-            shift.copy_(torch.where(shift.isnan(), few.mean(dims), shift))
+            few = (t[:PILOT] if t.ndim == 2 else t[:1]).mean(dims)
+            few = few.nan_to_num(0.0, 0.0, 0.0)  # lest all that follows be spoilt too
+            shift.copy_(torch.where(shift.isnan(), few, shift))
         scratch = t - (shift if t.ndim == 2 else shift[:, None])
         total += scratch.sum(dims)
         squares += scratch.mul_(scratch).sum(dims)
