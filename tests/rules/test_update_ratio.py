@@ -107,6 +107,13 @@ def test_steps_next_to_nothing(ratio, every, expected):
     assert severities(update_ratio, survey(facts, logs=120, **LEARNT)) == []
 
 
+@pytest.mark.parametrize(("first", "expected"), [(2e-6, []), (5e-7, ["WARNING"])])
+def test_steps_that_have_come_to_rest_are_not_too_short(first, expected):
+    change = np.where(np.arange(120) < 5, 10 * first, 1e-9)
+    case = survey({"a.weight": {"size": 10.0, "change": change}}, logs=120, **LOST)
+    assert severities(update_ratio, case) == expected
+
+
 def test_steps_of_nothing_at_all_are_another_matter():
     case = survey({"a.weight": {"change": 0.0}}, logs=200, **LOST)
     assert severities(update_ratio, case) == []

@@ -64,7 +64,8 @@ def update_ratio(
             ones began with 0.1 at most.
         learnt_below: share of what was to be learnt below which long steps are a
             warning once the training has ended.
-        ratio_below: median over steps that is told as next to nothing.
+        ratio_below: median over steps that is told as next to nothing, if that of the
+            first five is as small: later ones may be, where the loss has come to rest.
         gained_below: share of what was to be learnt below which it is a warning, as
             long steps are while the training goes on.
         steps_above: steps after which steps next to nothing are told, and long ones
@@ -118,9 +119,11 @@ def update_ratio(
             and not progress >= (learnt_below if history.over else gained_below)
             and history.taken >= (LEAST if history.over else steps_above),
         )
-    middle = float(np.nanmedian([ratios(course) for course, _ in moved.values()]))
+    every = np.array([ratios(course) for course, _ in moved.values()])[:, logs]
+    middle, first = float(np.nanmedian(every)), float(np.nanmedian(every[:, :BURST]))
     idle = progress is None or progress < gained_below
-    if 0 < middle < ratio_below and history.taken >= steps_above and idle:
+    small = 0 < middle < ratio_below and first < ratio_below
+    if small and history.taken >= steps_above and idle:
         yield _short(evidence | {"ratio": middle}, lost=progress is not None)
 
 
