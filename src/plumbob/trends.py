@@ -12,7 +12,7 @@ from plumbob.types import History, Losses
 GROUPS = 8  # the level of many losses is the median of so many means
 FIRST = 5  # losses that the start is the median of
 SURE = 2.0  # standard errors
-WILD = 4.0  # of what there is to learn: a swing from step to step
+WILD = 4.0  # of what there is to learn: a deviation that makes a loss wild
 LEAST, MOST = 0.01, 0.1  # of what there is to learn: a gain, and less than any
 
 
@@ -27,8 +27,8 @@ class Standing:
     the run, `high` the largest single loss. `fall` is how far the last quarter lies
     below the one before. `scale` is what there is to learn, from the best constant
     output to the floor, or the level where these are not known. `learnt` is the share
-    of it that has been gained, `wild` that of the run in which single losses swing by
-    several times all that there is to learn, however they are on average.
+    of it that has been gained, `wild` that of the losses which are apart from the one
+    before by several times all that there is to learn.
     """
 
     known: int
@@ -99,7 +99,7 @@ def standing(history: History) -> Standing | None:
         fall=_level(third) - level if len(third) else 0.0,
         error=error,
         scale=to_learn or abs(level),
-        wild=sum(_swing(part) > WILD * to_learn for part in eighths) / 8
+        wild=float(np.mean(np.abs(np.diff(values)) > WILD * 2**0.5 * to_learn))
         if to_learn
         else 0.0,
         constant=history.constant if to_learn else None,

@@ -87,6 +87,23 @@ def test_losses_that_swing_by_more_than_there_is_to_learn(swing, end, found):
 
 
 @pytest.mark.parametrize(
+    ("apart", "to", "found"), [(9, 9, ["warning"]), (11, 9, []), (20, 30, [])]
+)
+def test_single_spikes_make_no_wild_run(apart, to, found):
+    """Each is apart from two; heavy tails of the targets give a few in a hundred."""
+    values = np.full(160, 0.6)
+    values[4::apart] = to
+    assert told(rule, run(values)) == found
+
+
+@pytest.mark.parametrize("count", [24, 100])
+def test_noise_about_the_constants_loss_is_no_loss_of_what_was_learnt(count):
+    noise = [np.random.default_rng(seed).normal(size=count) for seed in range(50)]
+    found = [told(rule, run(np.maximum(1 + 0.6 * some, 0.01))) for some in noise]
+    assert sum(map(bool, found)) <= 1  # of 50; it was 7 and 3
+
+
+@pytest.mark.parametrize(
     ("level", "slope", "found"),
     [
         (1.2, -0.05, ["warning"]),

@@ -71,20 +71,21 @@ def oscillating_or_diverging(
         reach: the length of the steps in those of Polyak: of the first ones the mean,
         as one throw is enough; of the later ones the median.
         had: the share of the way from the constant's loss to the floor that the best
-        level had come. wild: the share of the run in which losses swing from step to
-        step by 4 times all there is to learn: with outputs near a constant they
-        cannot, of whatever batches. promised: the steps times the median of their
-        lengths in those of Polyak.
+        level had come, two standard errors taken off. wild: the share of the losses
+        that are as far from the one before as numbers whose deviation is 4 times all
+        there is to learn: outputs near a constant hardly give a fifth of such ones,
+        whatever the targets, as so many are above 5 times their mean. promised: the
+        steps times the median of their lengths in those of Polyak.
 
     Args:
         risen_above: how many times its start, and the constant's loss, the level must
-            be for a loss that has risen.
+            be for a loss that has risen, two standard errors taken off.
         far_above: how many times, for an error: it has left all that is known.
         reach_above: 2, where a parabola has its bottom.
         learnt_below: the share of what there is to learn that counts as nothing.
         goal: the share that was learnt, where all is lost again.
         half: the share below which a run that was wild is told.
-        wild_above: the share of a run with wild losses that counts.
+        wild_above: the share of wild losses that counts.
         promised_above: how often all that the loss could fall by must have been
             promised, where it rests above the constant's by more than `learnt_below`
             and its noise. Two unseen runs with batches of one sample (22 and 70 times)
@@ -128,10 +129,11 @@ def oscillating_or_diverging(
     first, later = steps[:FIRST], steps[FIRST:]
     thrown = float(np.nanmean(first)) if np.isfinite(first).any() else 0.0
     late = middle(later[len(later) // 2 :]) or 0.0
-    diverged = usual > 0 and now.level - now.error > risen_above * usual
+    diverged = usual > 0 and now.level - SURE * now.error > risen_above * usual
     nothing = now.most is not None and now.most < learnt_below and not now.improves
     long = max(thrown, late) > reach_above
-    had = 0.0 if now.constant is None else (now.constant - now.best) / now.scale
+    surely = now.best + SURE * 2**0.5 * now.error  # an eighth has half of the losses
+    had = 0.0 if now.constant is None else (now.constant - surely) / now.scale
     lost = nothing and had > goal
     wild = now.wild > wild_above and (now.learnt is None or now.learnt < half)
     promised = (middle(steps) or 0.0) * now.steps
@@ -158,8 +160,8 @@ def oscillating_or_diverging(
     if diverged:
         message = "the loss has risen from {start} to {level} in {steps} steps"
     elif wild:
-        message = "in {wild:.0%} of {steps} steps the loss swung by several times all "
-        message += "there is to learn"
+        message = "{wild:.0%} of the losses of {steps} steps are apart from the one "
+        message += "before by several times all there is to learn"
     elif lost:
         message = "the loss had come to {best}, and is back at {level}: the best "
         message += "constant output has {constant}"
