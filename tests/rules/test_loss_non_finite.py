@@ -87,6 +87,27 @@ def test_the_operation_that_broke_is_the_cause_where_it_is_known():
     assert found.evidence["high"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("at", "says"), [(10, "no weight was broken"), (0, "first")])
+def test_weights_that_a_step_has_spoilt_are_no_origin(at, says):
+    place = Break(
+        operation="",
+        cause="weight",
+        place="head",
+        parameter="head.weight",
+        dtype="float32",
+        low=0.0,
+        high=0.0,
+        limit=3e38,
+        values=9,
+        nans=9,
+        of=9,
+        reaches="output",
+    )
+    (found,) = findings(loss_non_finite, replace(broken(at=at), first_break=place))
+    assert says in found.cause
+    assert "head" not in found.remedy.advice
+
+
 def test_one_of_several_series_is_enough():
     survey = broken()
     sound = Losses(steps=np.arange(30), values=np.ones(30))

@@ -140,8 +140,14 @@ def _cause(
             "parameters out",
             f"{slow[0].upper()}{slow[1:]}.",
         )
-    if survey.first_break is not None:
-        return _broken(survey.first_break, evidence)
+    origin = survey.first_break
+    if origin is not None and origin.cause != "weight":
+        return _broken(origin, evidence)
+    if origin is not None and not evidence["step"]:  # later ones a step has spoilt
+        return (
+            "a weight was not finite before the first step, or this made it so",
+            "Look at the weights as they are drawn or loaded, and at the first batch.",
+        )
     if what == "weight":
         return (
             "a step made it so: its gradient, or the optimiser's own state, is broken",
