@@ -171,13 +171,41 @@ def test_numbers_that_are_none(value):
         sound(run_html.render(made))
         run_text.render(made)
     json.loads(run_json.render(made))
+    assert run_text.render(run(about={"started": np.inf}))
 
 
 def test_where_a_loss_breaks_is_said():
     values = np.where(np.arange(400) < 250, 1.0, np.nan)
     losses = {"loss": Losses(steps=np.arange(400), values=values)}
     page = run_html.render(run(history=history(NAMES, losses=losses)))
-    assert "x not finite from step 250" in page
+    assert "x loss not finite from step 250" in page
+
+
+def test_two_losses_that_break_are_told_one_below_the_other():
+    steps = np.arange(400)
+    a, b = (np.where(steps < at, 1.0, np.nan) for at in (250, 260))
+    page = run_html.render(
+        run(
+            history=history(
+                NAMES,
+                losses={"loss": Losses(steps=steps, values=a)},
+                held=Losses(steps=steps, values=b),
+            )
+        )
+    )
+    one, two = re.findall(r'y="([\d.]+)">x (?:loss|validation) not finite', page)
+    assert float(two) - float(one) >= 11  # the size of the letters
+
+
+def test_curves_are_shown_of_a_site_whose_last_units_are_not_finite():
+    steps = np.arange(0, 400, 4)
+    broken = course(np.random.default_rng(0), steps)
+    broken = made_runs.replace(broken, change=np.where(steps < 300, 0.1, np.nan))
+    courses = {"fc1.weight": broken}
+    made = run(history=history(NAMES, steps=steps, courses=courses, windows={}))
+    page = run_html.render(made)
+    row = page[page.index("<summary><code>fc1</code>") :]
+    assert row.index("<svg") < row.index("</details>")
 
 
 def test_500_tensors_take_less_than_300_kb():

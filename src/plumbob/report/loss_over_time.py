@@ -95,9 +95,13 @@ def _series(run: Run, frame: Frame) -> list[Markup]:
     ]
     if run.history.held is not None:
         shown.append(("held", "validation", run.history.held, "none"))
+    broken = 0
     for kind, name, one, dash in shown:
+        body += _curve(kind, one, dash, frame)
+        if not np.isfinite(one.values).all():
+            body.append(_broken(name, one, frame, frame.losses.end + 10 + 14 * broken))
+            broken += 1
         body += [
-            *_curve(kind, one, dash, frame),
             tag("path", class_=kind, stroke_dasharray=dash, d=f"M{pixel(x)} 12h22"),
             tag("text", name, x=pixel(x + 28), y=16),
         ]
@@ -108,7 +112,7 @@ def _series(run: Run, frame: Frame) -> list[Markup]:
 
 
 def _curve(kind: str, one: Losses, dash: str, frame: Frame) -> list[Markup]:
-    """Return one curve: its range, its middle, and where it is not finite."""
+    """Return one curve: its range and its middle."""
     most = int((frame.width - LEFT - RIGHT) / 2)
     thin = thinned(one.steps, one.values, frame.last, most)
     xs, ys = frame.steps(thin.x), frame.losses(thin.middle)
@@ -123,19 +127,20 @@ def _curve(kind: str, one: Losses, dash: str, frame: Frame) -> list[Markup]:
             if np.isfinite(y)
         )
         body.append(tag("path", class_="held dots", d=dots))
-    broken = one.steps[~np.isfinite(one.values)]
-    if len(broken):
-        at = frame.steps.at(float(broken[0]))
-        body.append(
-            tag(
-                "text",
-                f"x not finite from step {figure(int(broken[0]))}",
-                class_="error end" if at > frame.width / 2 else "error",
-                x=pixel(at),
-                y=pixel(frame.losses.end + 10),
-            )
-        )
     return body
+
+
+def _broken(name: str, one: Losses, frame: Frame, y: float) -> Markup:
+    """Return in words from which step on a curve is not finite."""
+    first = int(one.steps[~np.isfinite(one.values)][0])
+    at = frame.steps.at(float(first))
+    return tag(
+        "text",
+        f"x {name} not finite from step {figure(first)}",
+        class_="error end" if at > frame.width / 2 else "error",
+        x=pixel(at),
+        y=pixel(y),
+    )
 
 
 def _bars(

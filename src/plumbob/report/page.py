@@ -33,7 +33,7 @@ def facts(about: Mapping[str, Any]) -> dict[str, str]:
     """Return what is known of a model or a run in words, times as dates."""
     found = dict[str, str]()
     for name, value in about.items():
-        if name == "started" and isinstance(value, int | float):
+        if name == "started" and isinstance(value, int | float) and 0 <= value < 1e11:
             when = datetime.fromtimestamp(value, tz=timezone.utc)
             found[name] = f"{when:%Y-%m-%d %H:%M} UTC"
         elif name in _NAMES:
