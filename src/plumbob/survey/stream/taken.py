@@ -59,11 +59,13 @@ class Taken:
         parts: Sequence[Part],
         *,
         samples: int,
+        shares: Mapping[str, float],
         watched: frozenset[str],
         on_read: Callable[[Iterable[str]], None],
     ) -> None:
         self.parts = parts
         self.samples = samples
+        self.shares = shares  # of the samples, that each site has measured
         self.watched = watched  # sites with a threshold
         self.on_read = on_read  # told of the sites that gave anything
 
@@ -88,10 +90,11 @@ class Taken:
                 most = int((z.count[own] + z.nonfinite[own]).max())
                 if not most:
                     continue
+                heard = round((samples or self.samples or most) * self.shares[name])
                 beyond = facts[BEYOND, own].astype(np.int64)
                 found[name] = Units(
                     z=_some(z, own),
-                    samples=min(samples or self.samples or most, most),
+                    samples=min(max(heard, 1), most),
                     beyond=beyond if name in self.watched else None,
                 )
         self.on_read(found)

@@ -19,7 +19,8 @@ from plumbob.survey.tally import SATURATED_ABOVE, by_unit
 from plumbob.types import Site
 
 LARGE = 2**18  # elements of a result; of a larger one evenly spaced rows are measured,
-LEAST = 512  # or places, so many at least
+LEAST = 512  # or places, so many at least,
+MANY = 16  # of so many samples
 PILOT = 16  # rows whose mean is the first shift
 
 UNCALLED = "its module was not called in training, or by .forward() alone"
@@ -57,6 +58,7 @@ class Tap(Unsaved):
         self.where = where
         self.above: float | None = None
         self.fresh = True  # there is no shift yet
+        self.share = 1.0  # of the samples that are measured
         self.error: str | None = None
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -89,7 +91,8 @@ class Tap(Unsaved):
         if self.where.flat > 1:
             x = x.flatten(-self.where.flat)
         last = self.where.axis == -1
-        t = _fewer(x.reshape(-1, self.units) if last else by_unit(x, self.where.axis))
+        rows = x.reshape(-1, self.units) if last else by_unit(x, self.where.axis)
+        t = _fewer(rows)
         if t.dtype not in {torch.float32, torch.float64}:
             t = t.float()
         if self.state.device != t.device:  # the model was moved after it was watched
@@ -113,6 +116,7 @@ class Tap(Unsaved):
             beyond += torch.gt(scratch, self.above, out=scratch).sum(dims)
         if not torch.compiler.is_compiling():
             self.fresh = False
+            self.share = len(t) / len(rows) if t.ndim == 3 else 1.0
 
 
 def _never_alone(hook: Any) -> None:
@@ -198,6 +202,7 @@ class Taps:
         return Taken(
             take(states, samples, together=together, centre=centre),
             samples=samples,
+            shares={name: tap.share for name, tap in self.taps.items()},
             watched=frozenset(n for n, tap in self.taps.items() if tap.above),
             on_read=self._read,
         )
@@ -255,13 +260,15 @@ def _passing(x: Tensor) -> bool:
 
 
 def _fewer(t: Tensor) -> Tensor:
-    """Return evenly spaced rows, or places, of a large result, else all of it.
+    """Return evenly spaced rows of a large result, else all of it.
 
-    The spacing is odd, which shares no factor with sizes that are powers of two.
+    Where units are inside rows are samples: about MANY at least, the rest is left out
+    of their places. Spacings are odd: no factors of sizes that are powers of two.
     """
     units = t.shape[1]
     every = -(-(t.numel() // units) // max(LARGE // units, LEAST))
     if every <= 1:
         return t
-    every |= 1
-    return t[::every] if t.ndim == 2 or len(t) >= every else t[:, :, ::every]
+    inside = 1 if t.ndim == 2 else -(-every // (len(t) // MANY | 1)) | 1
+    t = t[:: -(-every // inside) | 1]
+    return t if inside == 1 else t[:, :, ::inside].contiguous()  # it is read five times
