@@ -97,6 +97,7 @@ class Listener:
         watch = self.watches[key] = self.begin(named, optimizers)
         watch.ledger.told(None)  # what is heard here stands for what it hears
         watch.ledger.held_told()
+        watch.feed.aims = True
         for optimizer in optimizers:
             name = watch.ledger.name(optimizer)
             optimizer.register_step_post_hook(self._after(watch, name))

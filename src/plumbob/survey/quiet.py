@@ -7,7 +7,12 @@ from typing import Any
 
 import torch
 
-_here = threading.local()
+
+class _Here(threading.local):
+    quiet = False
+
+
+_here = _Here()
 
 
 @contextmanager
@@ -22,7 +27,7 @@ def quiet() -> Generator[None, None, None]:
 
 def measuring() -> bool:
     """Say whether plumbob itself runs the model, in this thread."""
-    return getattr(_here, "quiet", False)
+    return _here.quiet
 
 
 def aside() -> bool:

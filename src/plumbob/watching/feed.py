@@ -19,13 +19,13 @@ BATCHES = 16
 
 
 class Feed:
-    """Hooks on the models that a loop calls; deaf while `asleep`.
+    """Told of each pass of the models that a loop calls; deaf while `asleep`.
 
     `first` are copies of what the first calls in training got, of the very first its
     first samples where it is large; `latest` is what the last one got, with the model
     it went to.
     `on_loss` is called with a loss that a model returns within its output, and `safely`
-    with all that is done here.
+    with all that is done here. With `aims` targets of the calls will be told.
     """
 
     def __init__(
@@ -33,8 +33,10 @@ class Feed:
         models: Mapping[str, nn.Module],
         on_loss: Callable[[Tensor], None],
         safely: Callable[..., None],
+        *,
+        aims: bool,
     ) -> None:
-        self.on_loss = on_loss
+        self.on_loss, self.aims = on_loss, aims
         self.asleep = False
         self.first: list[Batch] = []
         self.full = False  # no more are kept
@@ -42,20 +44,19 @@ class Feed:
         self.given: list[tuple[int, int, torch.dtype]] = []  # what came of it
         self.last: tuple[nn.Module, Any, Any] | None = None
         self.targets: Any = None  # of the last call
-        self.handles: list[Any] = []
-        called, gave = (Hook(partial(safely, f)) for f in (self._called, self._gave))
-        for model in models.values():
-            self.handles += [
-                model.register_forward_pre_hook(called, with_kwargs=True),
-                model.register_forward_hook(gave),
-            ]
+        self.safely = safely
+        gave = Hook(partial(safely, self._gave))
+        self.handles = {
+            id(model): model.register_forward_hook(gave) for model in models.values()
+        }
 
-    def _called(self, model: nn.Module, args: Any, kwargs: Any) -> None:
-        if aside() or self.asleep or not torch.is_grad_enabled():
+    def called(self, model: nn.Module, args: Any, kwargs: Any) -> None:
+        """Note what a model gets in a pass with gradients."""
+        if self.asleep or id(model) not in self.handles:
             return
         self.last, self.targets = (model, args, kwargs), None
         if not self.full:
-            self._keep(_batch(args, kwargs))
+            self.safely(self._keep, args, kwargs)
 
     @property
     def latest(self) -> tuple[nn.Module, Batch] | None:
@@ -65,12 +66,12 @@ class Feed:
         model, args, kwargs = self.last
         return model, _with(_batch(args, kwargs), self.targets)
 
-    def _keep(self, batch: Batch) -> None:
-        self.aimless = False
+    def _keep(self, args: Any, kwargs: Any) -> None:
+        batch, self.aimless = _batch(args, kwargs), False
         kept = copied(batch)
         if kept is not None:
             self.first.append(kept)
-            self.aimless = True
+            self.aimless = self.aims
         samples = sum(one.samples for one in self.first)
         self.full = (
             kept is None
@@ -86,6 +87,8 @@ class Feed:
         if self.aimless:
             self.given = [(_origin(t), t.numel(), t.dtype) for t in tensors(output)]
         if isinstance(output, Tensor):
+            if self.full and not self.aimless and torch.is_grad_enabled():
+                self.handles[id(model)].remove()  # its output will hold no loss
             return
         value = _loss(output)
         if value is not None:
@@ -115,7 +118,7 @@ class Feed:
 
     def close(self) -> None:
         """Take the hooks off."""
-        for handle in self.handles:
+        for handle in self.handles.values():
             handle.remove()
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -22,7 +22,6 @@ from plumbob.survey.about import about
 from plumbob.survey.history import Past
 from plumbob.survey.stream.several import as_one, bare, roots
 from plumbob.survey.stream.stream import Stream
-from plumbob.survey.stream.unsaved import Hook
 from plumbob.types import Change, Finding, Log, Rule, Severity, Survey
 from plumbob.watching.beginning import Beginning, begin, refined
 from plumbob.watching.criterion import Criterion
@@ -79,17 +78,20 @@ class Watch:
         self.judged: Survey | None = None
         self.verdict = Verdict(findings=(), not_judged={}, crashed={})
         self.criterion = Criterion(loss, partial(self._safely, self._heard))
-        self.feed = Feed(roots(given), self._own_loss, self._safely)
-        self.stream = Stream(given, optimizer, every=every, on_log=self._log)
-        optimizers = self.stream.optimizers
+        self.feed = Feed(
+            roots(given), self._own_loss, self._safely, aims=loss is not None
+        )
+        self.stream = Stream(
+            given,
+            optimizer,
+            every=every,
+            on_log=self._log,
+            on_pass=self.feed.called,
+            before_step=self._before,
+            after_step=self._after,
+        )
         note, hold = self.stream.loss, self.stream.validation
-        self.ledger = Ledger(note, hold, optimizers, self.model)
-        self.handles: list[Any] = []
-        for one in optimizers:
-            self.handles += [
-                one.register_step_pre_hook(Hook(self._before)),
-                one.register_step_post_hook(Hook(self._after)),
-            ]
+        self.ledger = Ledger(note, hold, self.stream.optimizers, self.model)
         self.at_exit = _close_at_exit(self)
 
     # What the loop may call
@@ -108,11 +110,12 @@ class Watch:
         elif not self.ledger.told(loss):
             self.stream.step()
         else:
-            named = loss if isinstance(loss, Mapping) else {"loss": loss}
-            for name, value in named.items():
-                if name != "loss":
+            if not isinstance(loss, Tensor) and isinstance(loss, Mapping):
+                named = dict(cast(Mapping[Any, Any], loss))
+                loss = named.pop("loss", None)
+                for name, value in named.items():
                     self.stream.loss(value, str(name))
-            self.stream.step(named.get("loss"))
+            self.stream.step(loss)
         self._stop()
 
     def note(self, loss: Any, name: str = "loss") -> None:
@@ -160,12 +163,11 @@ class Watch:
         self._safely(self.ledger.stepped, own[0] if own else None)
         self._safely(self.ledger.validated)
         self._safely(self.stream.close)
-        for handle in self.handles:
-            handle.remove()
         self.feed.close()
         self.criterion.close()
-        self._ask_stream()
         self.over = True
+        if self.stream.broken is not None:
+            self._lost(self.stream.broken)
         self._judge(self.past.last.step)
         self.outlets.event(self.past.last.step, "end", "")
         self.outlets.each(lambda sink: sink.close())
@@ -210,7 +212,7 @@ class Watch:
         except Exception as error:
             self._lost(one_line(error))
 
-    def _before(self, optimizer: Any, *_: Any) -> None:
+    def _before(self, optimizer: Any) -> None:
         leftovers = self.stream.leftovers.get(id(optimizer))
         if leftovers is not None and leftovers.broken:
             self._safely(self._suspected)
@@ -220,7 +222,7 @@ class Watch:
             self._safely(self.ledger.validated)
         self._stop()
 
-    def _after(self, optimizer: Any, *_: Any) -> None:
+    def _after(self, optimizer: Any) -> None:
         if self.ledger.steps:
             self._safely(self.ledger.stepped, optimizer)
         self._stop()
@@ -373,14 +375,11 @@ class Watch:
                 self.stop = self.stop or error
 
     def _stop(self) -> None:
-        self._ask_stream()
+        if self.stream.broken is not None:
+            self._lost(self.stream.broken)
         if self.stop is not None and not self.over:
             stop, self.stop = self.stop, None
             raise stop
-
-    def _ask_stream(self) -> None:
-        if self.stream.broken is not None:
-            self._lost(self.stream.broken)
 
     def _lost(self, why: str) -> None:
         if "watching" not in self.unseen:

@@ -14,18 +14,25 @@ from plumbob.survey.stream.unsaved import Hook
 
 HELD = (nn.ModuleList, nn.ModuleDict)  # never called themselves
 
+Pass = Callable[[nn.Module, Any, Any], None]  # gets what a module is called with
+
 
 class Calls:
     """Hooks on what the loop calls; `samples` are the inputs of the step to come.
 
     Where a model is never called itself (a LightningModule, a pair of rivals), its
-    parts are listened to. Inside of a compiled graph nothing is heard.
+    parts are listened to. Inside of a compiled graph nothing is heard. `on_pass` is
+    told of each pass with gradients.
     """
 
     def __init__(
-        self, model: nn.Module, modes: Modes, heard: Callable[..., None]
+        self,
+        model: nn.Module,
+        modes: Modes,
+        heard: Callable[..., None],
+        on_pass: Pass | None = None,
     ) -> None:
-        self.modes, self.heard = modes, heard
+        self.modes, self.heard, self.on_pass = modes, heard, on_pass
         self.fresh = False  # whether gradients were recorded since the last step
         self.idle = False  # a pass of a step that is not measured is only counted
         self.samples = 0
@@ -33,24 +40,28 @@ class Calls:
         self.root = _hook(model, self._called_whole)
 
     def _called_whole(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if aside() or self._counted(module):
+        if aside():
             return
-        for handle in self.parts:
-            handle.remove()
-        self.parts.clear()
-        self.heard(self._note, module, args, kwargs)
+        if self.parts:
+            for handle in self.parts:
+                handle.remove()
+            self.parts.clear()
+        self._begins(module, args, kwargs)
 
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not (aside() or self._counted(module)):
-            self.heard(self._note, module, args, kwargs)
+        if not aside():
+            self._begins(module, args, kwargs)
 
-    def _counted(self, module: nn.Module) -> bool:
-        if not (self.idle and module.training and torch.is_grad_enabled()):
-            return False
-        self.fresh = True
-        self.modes.taught += 1
-        self.modes.last = None  # what comes next repeats nothing
-        return True
+    def _begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        teaches = torch.is_grad_enabled()
+        if teaches and self.on_pass is not None:
+            self.on_pass(module, args, kwargs)
+        if teaches and self.idle and module.training:
+            self.fresh = True
+            self.modes.taught += 1
+            self.modes.last = None  # what comes next repeats nothing
+        else:
+            self.heard(self._note, module, args, kwargs)
 
     def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         plain = bool(args) and isinstance(args[0], Tensor)

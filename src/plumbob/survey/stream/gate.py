@@ -1,11 +1,11 @@
 """Which steps are measured: some by number, more where a cheap signal jumps."""
 
-from bisect import insort
 from collections import deque
 from math import inf, isfinite
 
 PAST = 32  # values that a new one is held against
 KNOWN = 10  # values from which that is tried
+ANEW = 4  # values after which the limit is computed again
 JUMP = 8.0  # robust standard deviations
 LEAST = {"loss": 0.2, "gradient": 2.0}  # shares of the middle that are no jump
 
@@ -20,7 +20,7 @@ class Signal:
     def __init__(self, least: float) -> None:
         self.least = least
         self.past: deque[float] = deque(maxlen=PAST)
-        self.sorted: list[float] = []
+        self.count = 0
         self.broken = False
         self.limit = inf
 
@@ -31,19 +31,16 @@ class Signal:
             return began
         self.broken = False
         jumped = value > self.limit
-        self._note(value)
+        self.past.append(value)
+        self.count += 1
+        if self.count >= KNOWN and not (self.count - KNOWN) % ANEW:
+            self._know()
         return jumped
 
-    def _note(self, value: float) -> None:
-        if len(self.past) == PAST:
-            self.sorted.remove(self.past[0])
-        self.past.append(value)
-        insort(self.sorted, value)
-        n = len(self.sorted)
-        if n < KNOWN:
-            return
+    def _know(self) -> None:
+        values = sorted(self.past)
         # the quarters stand for the deviation: 1.35 of them lie between, if normal
-        low, middle, high = (self.sorted[n * k // 4] for k in (1, 2, 3))
+        low, middle, high = (values[len(values) * k // 4] for k in (1, 2, 3))
         spread = max((high - low) / 1.35, (middle - low) / 0.675)
         self.limit = middle + max(JUMP * spread, self.least * abs(middle))
 

@@ -28,6 +28,7 @@ class Leftovers:
         if fit:
             least = max(1, min(p.ndim for p in fit))
             self.probe = next(p for p in reversed(fit) if p.ndim <= least)
+            self.first = (0,) * self.probe.ndim
             self.handle = self.probe.register_hook(partial(heard, self._passed))
 
     @property
@@ -36,7 +37,7 @@ class Leftovers:
         g = None if self.handle is None else self.probe.grad
         if g is None or not g.is_cpu or g.is_sparse or not g.numel():
             return False
-        return not isfinite(g[(0,) * g.ndim].item())
+        return not isfinite(g[self.first].item())
 
     def _passed(self, gradient: Tensor) -> None:
         if not self.begun:

@@ -19,16 +19,17 @@ class Scaling:
     def __init__(self) -> None:
         self.scaler: Any = None
         self.asked = 0
+        self.none = False
         self.scale = 1.0
         self.skipped = 0
 
     def look(self) -> None:
         """Look at the scaler, from within an optimiser's hook."""
         if self.scaler is None:
-            if self.asked < 2:  # it has been there from the first step, or never is
-                self.asked += 1
-                self._find()
+            self.asked += 1
+            self._find()
             if self.scaler is None:
+                self.none = self.asked > 1  # it is there from the first step, or never
                 return
             self.scale = float(self.scaler._init_scale)
         now = float(self.scaler.get_scale())

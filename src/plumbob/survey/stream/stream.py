@@ -14,7 +14,7 @@ from plumbob.errors import one_line
 from plumbob.survey.modules import module_sites
 from plumbob.survey.optimizer import each
 from plumbob.survey.stream.agreement import Agreement
-from plumbob.survey.stream.calls import Calls
+from plumbob.survey.stream.calls import Calls, Pass
 from plumbob.survey.stream.gate import Gate
 from plumbob.survey.stream.glances import EVERY, Glances
 from plumbob.survey.stream.leftovers import Leftovers
@@ -33,6 +33,8 @@ PATIENCE = 10  # steps that a log waits for the slowest of several optimisers
 TOLD = 1024  # losses that wait for a log which does not come
 BEHIND = 4  # logs that may be on their way
 
+Heard = Callable[[Any], None]  # gets the optimiser that steps
+
 
 class Stream:
     """Hooks on a model and its optimisers; calls `on_log` once per measured step.
@@ -44,6 +46,7 @@ class Stream:
 
     Nothing that goes wrong in here reaches the loop: `broken` says what did, and from
     then on nothing is measured. While it is `asleep` it takes note of nothing.
+    `before_step` and `after_step` are called last, and may raise.
     """
 
     def __init__(
@@ -54,9 +57,12 @@ class Stream:
         every: int = 50,
         burst: int = 5,
         on_log: Callable[[Log], None],
+        on_pass: Pass | None = None,
+        before_step: Heard | None = None,
+        after_step: Heard | None = None,
     ) -> None:
         self.model = bare(model)
-        self.on_log = on_log
+        self.on_log, self.before_step, self.after_step = on_log, before_step, after_step
         several = [bare_optimizer(one) for one in each(optimizer or ())]
         self.optimizers = [one for one in several if tells(one)]
         groups = [group for one in several for group in one.param_groups]
@@ -88,7 +94,7 @@ class Stream:
         self.began = time.perf_counter()
         self.asleep = False
         self.broken: str | None = None
-        self.calls = Calls(model, self.modes, self._heard)
+        self.calls = Calls(model, self.modes, self._heard, on_pass)
         self.handles: list[Any] = []
         for one in self.optimizers:
             self.handles += [
@@ -102,16 +108,12 @@ class Stream:
         """Whether the step to come is measured."""
         return bool(self.why)
 
-    @property
-    def _glancing(self) -> bool:
-        """Whether steps between are looked at; ranks would come to differ over it."""
-        return self.agreement.ranks == 1 and self.gate.every > 1
-
     # What the loop says
 
     def step(self, loss: Any = None) -> None:
         """Say that a step is over, and what its loss was."""
-        self.loss(loss)
+        if loss is not None:
+            self.loss(loss)
         if not self.optimizers:
             if id(self.by_hand) in self.marks.looked:
                 self._safely(self.marks.look_at_gradients, self.by_hand)
@@ -136,7 +138,7 @@ class Stream:
     def _note(self, name: str, value: Any) -> None:
         early = self.calls.fresh or not self.optimizers
         self.told.append((name, self.taken if early else max(0, self.taken - 1), value))
-        if self._glancing:
+        if self.gate.every > 1 and self.agreement.ranks == 1:  # several would differ
             self.glances.tell("loss", name, value, self.taken + early)
             if not self.why and not early and self.gate.due(self.taken):
                 self._begin()
@@ -157,6 +159,8 @@ class Stream:
         self._safely(self.agreement.leave)
         self._safely(self._end)
         self._off()
+        for handle in self.handles:
+            handle.remove()
 
     # What the loop does
 
@@ -177,20 +181,24 @@ class Stream:
         self._safely(note, gradient)
 
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
-        if not self._listens:
-            return None
-        if self.why and id(optimizer) not in self.owed and self._waited:
-            self._finish()
-        return self._safely(self._look, optimizer, args, kwargs)
+        given = None
+        if self._listens:
+            if self.why and id(optimizer) not in self.owed and self._waited:
+                self._finish()
+            given = self._safely(self._look, optimizer, args, kwargs)
+        if self.before_step is not None:
+            self.before_step(optimizer)
+        return given
 
     def _look(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
         if self.on_the_way:
             self._send()
-        self.scaling.look()
+        if not self.scaling.none:
+            self.scaling.look()
         if id(optimizer) not in self.leftovers:
             self._first(optimizer)
         if id(optimizer) not in self.owed:
-            if not (self.taken + 1) % EVERY and self._glancing:
+            if not (self.taken + 1) % EVERY and self.agreement.ranks == 1:
                 self.glances.gradient(optimizer, self.taken + 1)
             return None
         self.marks.look(optimizer)
@@ -209,8 +217,12 @@ class Stream:
         self.leftovers[id(optimizer)] = Leftovers(parameters, self._passed)
 
     def _after(self, optimizer: Any, *_: Any) -> None:
-        if not self._listens:
-            return
+        if self._listens:
+            self._stepped(optimizer)
+        if self.after_step is not None:
+            self.after_step(optimizer)
+
+    def _stepped(self, optimizer: Any) -> None:
         if id(optimizer) not in self.leftovers:  # the watch began inside this step
             self._safely(self._first, optimizer)
             self.owed.discard(id(optimizer))
@@ -330,9 +342,8 @@ class Stream:
         groups = [g for one in self.optimizers for g in one.param_groups]
         groups += self.by_hand.param_groups
         held = {id(p) for group in groups for p in group["params"]}
-        named = self.model.named_parameters()
-        stray = {n: p for n, p in named if p.requires_grad and id(p) not in held}
-        return tuple(n for n, p in stray.items() if p.grad is not None)
+        stray = (pair for pair in self.marks.named().items() if id(pair[1]) not in held)
+        return tuple(n for n, p in stray if p.requires_grad and p.grad is not None)
 
     def _biases(self) -> dict[str, Any]:
         named = self.marks.named()
@@ -382,7 +393,5 @@ class Stream:
             self.taps.open(False)
 
     def _off(self) -> None:
-        self.calls.close()
-        self.taps.close()
-        for one in (*self.leftovers.values(), *self.handles):
-            one.close() if isinstance(one, Leftovers) else one.remove()
+        for part in (self.calls, self.taps, *self.leftovers.values()):
+            part.close()
