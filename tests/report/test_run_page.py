@@ -13,6 +13,7 @@ from plumbob.report import pair_html, run_html, run_json, run_text
 from plumbob.report.bands import bands, merged, offset
 from plumbob.report.curves import Scale, area, line, scale_of, tag, thinned
 from plumbob.report.episodes import entries, episodes
+from plumbob.report.over_time import rows
 from plumbob.types import Change, History, Losses, Run, Severity
 
 M = "\N{MINUS SIGN}"
@@ -172,6 +173,21 @@ def test_numbers_that_are_none(value):
         run_text.render(made)
     json.loads(run_json.render(made))
     assert run_text.render(run(about={"started": np.inf}))
+
+
+@pytest.mark.parametrize(("step", "alone"), [(0, True), (300, False)])
+def test_what_was_seen_at_the_first_step_alone_is_not_where_it_ended(step, alone):
+    one = window(np.random.default_rng(0), step, step)
+    made = run(history=history(NAMES, windows={"fc1": (one,)}))
+    table = json.loads(run_json.render(made))["sites"]
+    ends = dict(zip(table["name"], table["sd"], strict=True))
+    drawn = {row.sites[0].name: row for row in rows(made)}
+    assert (ends["fc1"] is None, drawn["fc1"].implied) == (alone, alone)
+    assert json.loads(run_json.render(run(history=none_measured(one))))
+
+
+def none_measured(one):
+    return History(steps=np.array([], int), courses={}, windows={"fc1": (one,)})
 
 
 def test_where_a_loss_breaks_is_said():

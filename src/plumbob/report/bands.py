@@ -24,6 +24,17 @@ class Bands:
     quantiles: Float[Any, "n 5"]
 
 
+def seen(site: Site, history: History) -> Sequence[Window]:
+    """Return what was seen of a site's units; none where that is the first step alone.
+
+    What the first trace shows to be idle, such as a norm that no activation follows, is
+    not measured from then on; how it began is not where it ended.
+    """
+    windows, steps = history.windows.get(site.name, ()), history.steps
+    first = len(windows) == 1 and len(steps) > 1 and windows[0].last == steps[0]
+    return () if first else windows
+
+
 def merged(windows: Sequence[Window], last: int, most: int) -> list[Window]:
     """Return windows with those of one stretch of the steps merged."""
     if not windows:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
-from plumbob.report.bands import Bands, bands, implied, merged, offset, spread
+from plumbob.report.bands import Bands, bands, implied, merged, offset, seen, spread
 from plumbob.report.curves import (
     Scale,
     pixel,
@@ -58,13 +58,9 @@ class Frame:
 def rows(run: Run) -> list[Row]:
     """Return what the picture of the whole model shows."""
     history = run.history
-    seen = [
-        s
-        for s in run.sites
-        if history.windows.get(s.name) or s.weight in history.courses
-    ]
-    by = ceil(len(seen) / ROWS) or 1
-    groups = [seen[i : i + by] for i in range(0, len(seen), by)]
+    shown = [s for s in run.sites if seen(s, history) or s.weight in history.courses]
+    by = ceil(len(shown) / ROWS) or 1
+    groups = [shown[i : i + by] for i in range(0, len(shown), by)]
     most = max(16, min(64, 800 // max(len(groups), 1)))
     return [_row(run, group, most) for group in groups]
 
@@ -74,7 +70,7 @@ def _row(run: Run, sites: Sequence[Site], most: int) -> Row:
     windows = [
         merged(found, last, most)
         for site in sites
-        if (found := run.history.windows.get(site.name))
+        if (found := seen(site, run.history))
     ]
     if windows:
         return Row(

@@ -16,6 +16,7 @@ from plumbob.report.bands import (
     implied,
     merged,
     ratio,
+    seen,
     spread,
 )
 from plumbob.report.curves import (
@@ -84,7 +85,7 @@ def lines(run: Run, found: Collection[str]) -> list[SiteLine]:
 
 def _moved(site: Site, history: History) -> float:
     """Return by how many spreads the units of a site moved, the median over units."""
-    windows = history.windows.get(site.name, ())
+    windows = seen(site, history)
     if len(windows) < 2:
         return 0.0
     first, last = windows[0].z, windows[-1].z
@@ -96,7 +97,7 @@ def _moved(site: Site, history: History) -> float:
 
 def numbers(site: Site, history: History) -> SiteLine:
     """Return the numbers of a site at the end of a run."""
-    windows = history.windows.get(site.name, ())
+    windows = seen(site, history)
     last = bands([windows[-1:]], beta), bands([windows[-1:]], spread)
     ends = [_middle(b) for b in (*last, bands([windows[-1:]], firing))]
     course = history.courses.get(site.weight)
@@ -116,7 +117,7 @@ def _middle(found: Bands) -> float | None:
 
 def _picture(site: Site, history: History, count: int, *, bulk: bool) -> Markup | None:
     last = max(history.taken - 1, 1)
-    windows = merged(history.windows.get(site.name, ()), last, count)
+    windows = merged(seen(site, history), last, count)
     panels = list[Markup]()
     if windows:
         panels += [
