@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,28 @@ def test_a_warning_where_the_output_is_a_constant(spread, expected):
     (one,) = found(shrinking(0.1, pull=0.25, spread=spread))
     assert one.severity.name == expected
     assert one.evidence["spread"] == pytest.approx(spread)
+
+
+@pytest.mark.parametrize(("loss", "expected"), [(0.51, "WARNING"), (0.49, "INFO")])
+def test_small_outputs_that_the_targets_ask_for_are_no_fault(loss, expected):
+    case = shrinking(0.1, pull=0.25, spread=0.005, loss=loss, constant=1.0, floor=0.0)
+    (one,) = found(case)
+    assert one.severity.name == expected
+    assert one.evidence["learnt"] == pytest.approx(1 - loss)
+
+
+def test_outputs_that_were_not_measured_are_not_guessed():
+    """Of ten maps a product would be 0.02^10, whatever lies between them."""
+    case = shrinking(0.1, pull=0.25)
+    course = case.history.courses["a.weight"]
+    courses = {f"{n}.weight": course for n in "abcdefghij"}
+    history = replace(case.history, courses=courses, scales=np.ones(40))
+    sites = tuple(
+        replace(case.sites[0], name=n, weight=f"{n}.weight") for n in "abcdefghij"
+    )
+    (one,) = found(replace(case, history=history, sites=sites))
+    assert one.severity.name == "INFO"
+    assert "spread" not in one.evidence
 
 
 def test_before_a_norm_their_size_does_not_count():

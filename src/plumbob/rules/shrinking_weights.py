@@ -9,6 +9,7 @@ from jaxtyping import Float
 from plumbob.progress import gained, in_proportion, level
 from plumbob.rule import rule
 from plumbob.travel import travellers
+from plumbob.trends import standing
 from plumbob.types import Course, Finding, Group, Needs, Remedy, Severity, Site, Survey
 
 LOGS = 5
@@ -64,18 +65,19 @@ def shrinking_weights(
         measured step, as a share of it, the mean over them; with Adam, which divides
         their sum, decay and gradient are told apart by their shares in it. penalty:
         w.g / |w|^2, the median. cosine: that of w and g, its size. spread: the standard
-        deviation of the outputs over the data, as a share of what it was; where it was
-        not measured the product of what is left of all maps. push: what the loss would
-        fall by for weights larger by a share, as a multiple of that share and of all
-        that there is to learn. strength: of what holds against it, per w. learnt: the
-        share of what there is to learn that has been learnt.
+        deviation of the outputs over the data, as a share of what it was, where it was
+        measured. push: what the loss would fall by for weights larger by a share, as a
+        multiple of that share and of all that there is to learn. strength: of what
+        holds against it, per w. learnt: the share of what there is to learn that has
+        been learnt.
 
     Args:
         left_below: share of |w| that is left below which it is told.
-        spread_below: share of the outputs' deviation below which it is a warning.
+        spread_below: share of the outputs' deviation below which it is a warning, but
+            where `gained_below` is learnt: the targets may be as small.
         push_above: push that is much: weights twice as large would win a thirtieth of
             all. Set after seeing two penalties, of 0.13 and 0.4.
-        gained_below: share learnt below which weights held down are a warning.
+        gained_below: share learnt below which it is a warning.
 
     Remedy:
         Lower the weight decay, or the strength of the penalty. A CNN on digits with
@@ -112,7 +114,11 @@ def shrinking_weights(
     split = _split(survey, name, courses[name])
     if split is None:
         return
-    spread = _spread(survey, left)
+    spread, now = _spread(survey), standing(history)
+    # what a penalty within the loss gives up looks learnt
+    won = None if now is None or _within(courses) else now.learnt
+    constant = spread is not None and spread < spread_below
+    constant &= won is None or won < gained_below
     held = _held(survey, courses)
     down = (
         held["push"] >= push_above and held["learnt"] < gained_below if held else False
@@ -124,7 +130,12 @@ def shrinking_weights(
         if down
         else next((s.name for s in survey.sites if s.weight == name), None),
         message="the weights are {left:.2g} times as large as they were, the median "
-        "over the maps, and the outputs' deviation {spread:.2g} times",
+        "over the maps"
+        + (
+            ", and the outputs' deviation {spread:.2g} times"
+            if spread is not None
+            else ""
+        ),
         cause="weight decay: a measured step adds {decay:.2g} |w|^2 by decay, "
         "{gradient:.2g} by the gradient and {square:.2g} by its own length"
         + ("; the loss does not depend on their size" if upright else "")
@@ -135,10 +146,12 @@ def shrinking_weights(
         if not down
         else "a penalty of {strength:.2g} w within the loss holds them down as hard as "
         "the data push them out, and decides: {learnt:.0%} is learnt",
-        evidence=split | {"left": middle, "spread": spread} | (held or {}),
-        severity=None
-        if down or (spread < spread_below and not upright)
-        else Severity.INFO,
+        evidence=split
+        | {"left": middle}
+        | ({} if spread is None else {"spread": spread})
+        | ({} if won is None else {"learnt": won})
+        | (held or {}),
+        severity=None if down or (constant and not upright) else Severity.INFO,
         remedy=Remedy(
             advice="Lower the weight decay to a tenth, again and again, until the "
             "weights hold their size; or leave it to fewer parameters."
@@ -241,13 +254,12 @@ def _group(survey: Survey, name: str) -> Group | None:
     return next((group for group in groups if name in group.parameters), None)
 
 
-def _spread(survey: Survey, left: Mapping[str, float]) -> float:
+def _spread(survey: Survey) -> float | None:
     """Return the deviation of the outputs over the data beside what it was."""
-    assert survey.history is not None
     ends = [site for site in survey.sites if site.is_output]
     found = [_narrowing(survey, site) for site in ends]
     known = [ratio for ratio in found if ratio is not None]
-    return max(known) if known else float(np.prod(list(left.values())))
+    return max(known, default=None)
 
 
 def _narrowing(survey: Survey, site: Site) -> float | None:
