@@ -29,7 +29,10 @@ def test_ten_norms(logs, fires):
     assert bool(severities(clipped_every_step, clipped(logs=logs))) is fires
 
 
-@pytest.mark.parametrize(("norm", "fires"), [(2.5, True), (0.25, True), (2.537, False)])
+@pytest.mark.parametrize(
+    ("norm", "fires"),
+    [(2.5, True), (0.25, True), (2.537, False), (2.5002, True), (2.5003, False)],
+)
 def test_a_limit_is_written_with_few_digits(norm, fires):
     assert bool(severities(clipped_every_step, clipped(norm))) is fires
 
@@ -50,6 +53,10 @@ def test_steps_that_clipping_spoilt():
     norm[3] = np.inf
     case = survey({"a.weight": {"gradient": norm}})
     assert severities(clipped_every_step, case) == ["WARNING"]
+    goal = {"constant": 1.0, "floor": 0.0, "optimizer": "Adam"}
+    for loss, expected in ((0.91, "WARNING"), (0.89, "INFO")):
+        case = survey({"a.weight": {"gradient": norm}}, loss=loss, **goal)
+        assert severities(clipped_every_step, case) == [expected]
 
 
 def test_no_gradients():

@@ -11,6 +11,7 @@ from plumbob.rule import rule
 from plumbob.types import Finding, History, Needs, Remedy, Severity, Survey
 
 LOGS = 10  # by chance ten norms are not the same
+ROUND = 1e-4  # of a norm: how near a number with two digits it must be
 
 
 @rule(
@@ -53,7 +54,8 @@ def clipped_every_step(
     Args:
         spread_below: differences, as a share of the norm, that count as none.
         gained_below: share of what was to be learnt below which it is a warning, with
-            an optimiser that steps in proportion to the gradient.
+            an optimiser that steps in proportion to the gradient, or where steps are
+            lost.
         steps_above: steps after which it can be.
 
     Remedy:
@@ -95,9 +97,10 @@ def clipped_every_step(
     progress = gained(history)
     if progress is not None:
         evidence["gained"] = progress
+    learns = progress is not None and progress >= gained_below
     short = (
         progress is not None
-        and progress < gained_below
+        and not learns
         and in_proportion(survey)
         and history.taken >= steps_above
     )
@@ -112,7 +115,7 @@ def clipped_every_step(
         cause="they are clipped to it every time, which makes each step equally long "
         "and spreads a gradient that is not finite over all",
         evidence=evidence,
-        severity=None if short or lost else Severity.INFO,
+        severity=None if short or (lost and not learns) else Severity.INFO,
         remedy=Remedy(
             advice="Raise the limit above the norms that are usual; or take the "
             "clipping out and lower the learning rate; or give clip_grad_norm_ "
@@ -135,9 +138,10 @@ def _alike(norms: Float[Any, " some"], spread_below: float) -> bool:
     """Return whether norms are the same but for rounding, and a number one would set.
 
     A limit is written with two digits at most; gradients that happen to be alike (of
-    a mean absolute error, say) fall on such a number once in a hundred times.
+    a mean absolute error, or of all data at once at rest) fall on such a number once
+    in a hundred times.
     """
     size = float(np.median(norms))
     if np.ptp(norms) > spread_below * size:
         return False
-    return abs(float(f"{size:.1e}") - size) <= spread_below * size
+    return abs(float(f"{size:.1e}") - size) <= ROUND * size
