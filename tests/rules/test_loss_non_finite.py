@@ -50,6 +50,21 @@ def test_what_broke_first_is_named():
     assert "no weight was broken before" in found.cause
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0**16])
+def test_weights_that_are_nan_are_broken_though_no_loss_is_told(scale):
+    """As the stream tells them: without a size, their gradients infinite."""
+    broken = np.arange(30) >= 20
+    gradient, size = np.where(broken, np.inf, 1.0), np.where(broken, np.nan, 1.0)
+    gradient[19] = np.inf
+    survey = run(np.full(30, 0.5), gradient=gradient, size=size)
+    scales = np.full(30, scale)
+    history = replace(survey.history, losses={}, scales=scales)
+    (found,) = findings(loss_non_finite, replace(survey, history=history))
+    assert found.severity.name == "ERROR"
+    assert "again" not in found.message
+    assert found.evidence["step"] == (19 if scale == 1 else 20)
+
+
 def test_a_gradient_that_overflows_under_loss_scaling_is_part_of_the_search():
     gradient = np.full(30, 1.0)
     gradient[2] = np.inf

@@ -105,17 +105,19 @@ def _losses(history: History) -> tuple[int, bool]:
 def _parameters(history: History) -> tuple[dict[str, int], dict[str, int]]:
     """Return the first step with a broken gradient, and weight, by parameter.
 
-    Under loss scaling a gradient may overflow: the scale is lowered for it.
+    Under loss scaling a gradient may overflow: the scale is lowered for it. A weight
+    that is NaN has no size, and no gradient that is finite.
     """
     scaled = bool((history.scales != 1).any())
-    found: tuple[dict[str, int], dict[str, int]] = ({}, {})
+    gradients, weights = dict[str, int](), dict[str, int]()
     for name, course in history.courses.items():
-        pairs = zip(found, (course.gradient, course.size), strict=True)
-        for steps, values in pairs:
-            broken = np.flatnonzero(np.isinf(values))
-            if len(broken) and not (scaled and steps is found[0]):
-                steps[name] = int(history.steps[broken[0]])
-    return found
+        gradient = np.isinf(course.gradient)
+        weight = np.isinf(course.size) | (np.isnan(course.size) & gradient)
+        if gradient.any() and not scaled:
+            gradients[name] = int(history.steps[gradient.argmax()])
+        if weight.any():
+            weights[name] = int(history.steps[weight.argmax()])
+    return gradients, weights
 
 
 def _before(history: History, step: int) -> dict[str, float]:
