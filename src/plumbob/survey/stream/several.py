@@ -39,18 +39,19 @@ def as_one(model: Any) -> nn.Module:
     Raises:
         InputError: it is neither a module nor a dict, list or tuple of modules.
     """
-    if isinstance(model, torch.jit.ScriptModule):
-        raise InputError(
-            f"expected a torch.nn.Module, got a {type(model).__name__}, which takes no "
-            "hooks; watch the module that it was made of"
-        )
-    if isinstance(model, nn.Module):
-        return model
     parts: dict[str, Any] = {}
     if isinstance(model, Mapping):
         parts = {str(k): v for k, v in cast(Mapping[Any, Any], model).items()}
     elif isinstance(model, (list, tuple)):
         parts = {str(i): v for i, v in enumerate(cast(list[Any], model))}
+    for part in (model, *parts.values()):
+        if isinstance(part, torch.jit.ScriptModule):
+            raise InputError(
+                f"expected a torch.nn.Module, got a {type(part).__name__}, which takes "
+                "no hooks; watch the module that it was made of"
+            )
+    if isinstance(model, nn.Module):
+        return model
     if not parts or not all(isinstance(part, nn.Module) for part in parts.values()):
         raise InputError(
             "expected a torch.nn.Module, or a dict or list of them, got "
