@@ -69,7 +69,7 @@ def replays(model: nn.Module, graph: Graph, claims: Sequence[Claim]) -> list[Tri
     if reason:
         return [Trial(holds=True, untested=f"not tested: {reason}") for _ in claims]
     try:
-        with torch.no_grad(), _fixed():
+        with torch.no_grad(), fixed():
             return _tested(_Replay(model, graph, claims), claims)
     except Exception as error:  # any operation may refuse float64 or random values
         why = f"not tested: its replay raised {type(error).__name__}"
@@ -130,7 +130,7 @@ def _obstacle(model: nn.Module, graph: Graph) -> str:
 
 
 @contextmanager
-def _fixed() -> Generator[None]:
+def fixed() -> Generator[None]:
     """Restore the random state and the default dtype."""
     dtype, state = torch.get_default_dtype(), random.getstate()
     try:
@@ -183,18 +183,8 @@ class _Replay:
     def run(
         self, values: Mapping[str, Any], carriers: Mapping[fx.Node, Any]
     ) -> tuple[list[Tensor], dict[fx.Node, Tensor]]:
-        torch.manual_seed(1)
-        player = _Player(self.graph.module, carriers, self.kept)
-        copies = [v.clone() if torch.is_tensor(v) else v for v in values.values()]
-        results = player.run(*copies)
-        named = next(n for n in self.graph.module.graph.nodes if n.op == "output")
-        nodes = pytree.tree_leaves(named.args[0])
-        leaves = pytree.tree_leaves(results)
-        return [
-            value.double()
-            for node, value in zip(nodes, leaves, strict=True)
-            if isinstance(node, fx.Node) and node.name in self.graph.outputs
-        ], player.met
+        outputs, met, _ = play(self.graph, values, carriers, self.kept)
+        return outputs, met
 
     def noise(self) -> float:
         """Return the change by one unit in the last place of every parameter."""
@@ -222,6 +212,46 @@ class _Replay:
         return _change(self.run(values, carriers)[0], self.base)
 
 
+def play(
+    graph: Graph,
+    values: Mapping[str, Any],
+    carriers: Mapping[fx.Node, Any],
+    kept: Mapping[fx.Node, Tensor],
+) -> tuple[list[Tensor], dict[fx.Node, Tensor], dict[str, Tensor]]:
+    """Run a graph once in float64.
+
+    Returns:
+        Its outputs; the values that arrive at the carriers' nodes; and, where it is
+        known what arrives there otherwise (`kept`), what each carrier took away.
+    """
+    torch.manual_seed(1)
+    player = _Player(graph.module, carriers, kept)
+    copies = [v.clone() if torch.is_tensor(v) else v for v in values.values()]
+    results = player.run(*copies)
+    named = next(n for n in graph.module.graph.nodes if n.op == "output")
+    nodes = pytree.tree_leaves(named.args[0])
+    leaves = pytree.tree_leaves(results)
+    outputs = [
+        value.double()
+        for node, value in zip(nodes, leaves, strict=True)
+        if isinstance(node, fx.Node) and node.name in graph.outputs
+    ]
+    return outputs, player.met, player.taken
+
+
+def drawn(model: nn.Module, graph: Graph) -> dict[str, Any]:
+    """Return the model's own values for the placeholders of a graph, in float64.
+
+    Inputs that are floating-point numbers are drawn at random.
+    """
+    with fixed():
+        torch.manual_seed(0)
+        values = _draw(model, graph)
+    for key, parameter in graph.parameters.items():
+        values[key] = model.get_parameter(parameter).detach().double()
+    return values
+
+
 class _Player(fx.Interpreter):
     """Runs a graph in float64; at its carriers the shift is taken away again.
 
@@ -246,8 +276,8 @@ class _Player(fx.Interpreter):
         if n not in self.carriers:
             return result
         value = result[0] if isinstance(result, tuple) else result
+        self.met[n] = value
         if n not in self.kept:
-            self.met[n] = value
             return result
         carrier, axis = self.carriers[n]
         others = [i for i in range(value.dim()) if i != axis]

@@ -19,7 +19,16 @@ from plumbob.types import Proof, leans
 def proofs(
     model: nn.Module, training: Graph | None, inference: Graph | None
 ) -> tuple[Proof, ...]:
+    """Prove which rows of which vectors nothing sees or another parameter could carry."""
+    return tuple(theorems(model, training, inference))
+
+
+def theorems(
+    model: nn.Module, training: Graph | None, inference: Graph | None
+) -> dict[Proof, dict[str, Walk]]:
     """Prove which rows of which vectors nothing sees or another parameter could carry.
+
+    Beside each theorem stand the walks that prove it, by mode.
 
     Each theorem is put to a randomised test in float64 where one is possible: what
     fails it is not shown, and what could not be tested has no `error` but a step that
@@ -31,10 +40,13 @@ def proofs(
             for key, verdict in _proved(model, graph):
                 found.setdefault(key, {})[mode] = verdict
     either = [g for g in (training, inference) if g is not None]
-    return tuple(
-        _proof(key, verdicts, any(g.on_this_path for g in either))
+    on_this_path = any(g.on_this_path for g in either)
+    return {
+        _proof(key, verdicts, on_this_path): {
+            mode: walk for mode, (walk, _, _) in verdicts.items()
+        }
         for key, verdicts in found.items()
-    )
+    }
 
 
 def _proof(

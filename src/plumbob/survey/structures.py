@@ -12,7 +12,8 @@ from plumbob.errors import InputError
 from plumbob.survey.batches import Batch
 from plumbob.survey.bounds import ceilings
 from plumbob.survey.calls import strays
-from plumbob.survey.shift import proofs
+from plumbob.survey.flow import Walk
+from plumbob.survey.shift import theorems
 from plumbob.survey.trace import Graph, export, module_sites, structure
 from plumbob.types import Proof, Site
 
@@ -25,7 +26,8 @@ FEW = 4
 class Structure:
     """Sites and theorems; `graphs` are by mode (True: training), where they trace.
 
-    `passed_by` are the parameters that a hook on their module does not see.
+    `walks` are what proves a theorem in a mode. `passed_by` are the parameters that a
+    hook on their module does not see.
     """
 
     sites: tuple[Site, ...]
@@ -34,9 +36,16 @@ class Structure:
         default_factory=dict[str, Float[Any, " out"]]
     )
     bends: tuple[str, ...] = ()
-    proofs: tuple[Proof, ...] = ()
+    walks: dict[Proof, dict[str, Walk]] = field(
+        default_factory=dict[Proof, dict[str, Walk]]
+    )
     passed_by: frozenset[str] = frozenset()
     unseen: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def proofs(self) -> tuple[Proof, ...]:
+        """The theorems."""
+        return tuple(self.walks)
 
 
 def read(model: nn.Module, batch: Batch) -> Structure:
@@ -70,9 +79,9 @@ def read(model: nn.Module, batch: Batch) -> Structure:
     except Exception as error:
         return Structure(sites=module_sites(model), unseen={"graph": ours(error)})
     try:
-        proved = proofs(model, graphs.get(True), graphs.get(False))
+        proved = theorems(model, graphs.get(True), graphs.get(False))
     except Exception as error:
-        proved, unseen = (), {"graph": ours(error)}
+        proved, unseen = {}, {"graph": ours(error)}
     try:
         most = _ceilings(model, graphs)
     except Exception as error:
@@ -82,7 +91,7 @@ def read(model: nn.Module, batch: Batch) -> Structure:
         ceilings=most,
         graphs=graphs,
         bends=bends,
-        proofs=proved,
+        walks=proved,
         passed_by=frozenset(passed_by),
         unseen=unseen,
     )

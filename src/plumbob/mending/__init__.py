@@ -1,0 +1,1 @@
+"""MEND: from proofs to rewrites that can be certified."""

@@ -1,0 +1,40 @@
+"""What a rewrite would do to a model, and why it will not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from plumbob.types import Safety
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One place where a rewrite applies.
+
+    `act` changes a model of this structure in place, whatever its values, and raises
+    InputError where it must not. `cleared` are the parameters of which it leaves rows
+    at 0, so that they can go or be frozen. `place` is a parameter, or a module.
+    """
+
+    rewrite: str
+    code: str
+    place: str
+    safety: Safety
+    steps: tuple[str, ...]
+    act: Callable[[nn.Module], None]
+    cleared: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A place where a rewrite would apply, and why it was not done."""
+
+    rewrite: str
+    code: str
+    place: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.place}: {self.rewrite} refused, {self.why}"
