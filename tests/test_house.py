@@ -83,7 +83,7 @@ def test_neighbours_on_a_shelf_do_not_know_each_other(shelf):
     for name, known in graph().items():
         if name.startswith(f"plumbob.{shelf}.") and name not in folders:
             near = {k for k in known if k.startswith(f"plumbob.{shelf}.")}
-            assert not near - folders - {"plumbob.rewrites.certify"}, name
+            assert not near - folders - {"plumbob.mending.certify"}, name
 
 
 def test_formats_do_not_know_each_other():

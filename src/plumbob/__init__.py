@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from plumbob.types import Survey as Survey
     from plumbob.verbs.apply import apply as apply
     from plumbob.verbs.check import check as check
+    from plumbob.verbs.fix import fix as fix
     from plumbob.verbs.look import look as look
     from plumbob.verbs.trial import trial as trial
     from plumbob.verbs.watch import watch as watch
@@ -63,6 +64,7 @@ _HOMES = {
     ),
     "plumbob.verbs.apply": ("apply",),
     "plumbob.verbs.check": ("check",),
+    "plumbob.verbs.fix": ("fix",),
     "plumbob.verbs.look": ("look",),
     "plumbob.verbs.trial": ("trial",),
     "plumbob.verbs.watch": ("watch",),

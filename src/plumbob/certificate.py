@@ -10,33 +10,37 @@ class Certificate:
     """Two numbers that tell a wrong theorem from rounding, and what else changed.
 
     Errors are the largest change of any output, relative to the largest value of that
-    output, in units in the last place (ulps: of float64, of `dtype`). `identity` is
-    that of the rewritten model in float64 and `bound` what rounding there may come to;
-    a wrong theorem exceeds it by orders of magnitude. `stored` is the distance of the
-    rewritten model in its own dtype from the float64 values of the model before, and
-    `rounding` that of the model before itself. `probes` counts the comparisons in which
-    an output was finite somewhere. `removed`, `added` and `changed` are
-    parameters and buffers by name.
+    output, in units in the last place (ulps: of float64, of `dtype`).
+    `identity_ulps` is that of the rewritten model in float64 and `bound` what rounding
+    there may come to; a wrong theorem exceeds it by orders of magnitude. `stored_ulps`
+    is the distance of the rewritten model in its own dtype from the float64 values of
+    the model before, and `rounding` that of the model before itself. `probes` counts
+    the comparisons in which an output was finite somewhere. `removed`, `added` and
+    `changed` are parameters and buffers by name; `places` where the `rewrite` was done,
+    and `code` the rule that asks for it.
     """
 
     claim: Safety
     steps: tuple[str, ...]
     probes: int
     seed: int
-    identity: float
+    identity_ulps: float
     bound: float
-    stored: float
+    stored_ulps: float
     rounding: float
     dtype: str
     removed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     side_effects: tuple[str, ...] = ()
+    rewrite: str = ""
+    code: str = ""
+    places: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
         """Whether the two models are the same function, as claimed, and it showed."""
-        return self.probes > 0 and self.identity <= self.bound
+        return self.probes > 0 and self.identity_ulps <= self.bound
 
     @property
     def precise(self) -> bool:
@@ -44,12 +48,13 @@ class Certificate:
 
         Four ulps are free: two models that round differently may differ by as much.
         """
-        return self.stored <= max(2 * self.rounding, 4)
+        return self.stored_ulps <= max(2 * self.rounding, 4)
 
     def __str__(self) -> str:
         verdict = "holds" if self.holds else "does NOT hold"
+        what = f"{self.code} {self.rewrite}, " if self.rewrite else ""
         return (
-            f"{self.claim.value}: {verdict} on {self.probes} probes (seed {self.seed}):"
-            f" {self.identity:.3g} ulps of float64 (bound {self.bound:.3g}),"
-            f" {self.stored:.3g} ulps of {self.dtype} (before: {self.rounding:.3g})"
+            f"{what}{self.claim.value}: {verdict} on {self.probes} probes (seed {self.seed}):"
+            f" {self.identity_ulps:.3g} ulps of float64 (bound {self.bound:.3g}),"
+            f" {self.stored_ulps:.3g} ulps of {self.dtype} (before: {self.rounding:.3g})"
         )

@@ -7,7 +7,7 @@ from torch import nn
 
 from nets import seeded
 from plumbob.errors import InputError
-from plumbob.rewrites.certify import certify
+from plumbob.mending.certify import certify
 from plumbob.types import Safety
 
 X = torch.randn(8, 3, generator=seeded())
@@ -29,8 +29,8 @@ def net(*layers):
 
 def test_the_same_model_has_no_error_at_all():
     proof = certify(net(nn.Dropout(), nn.BatchNorm1d(4)), nothing, X)
-    assert (proof.identity, proof.holds, proof.precise) == (0, True, True)
-    assert proof.stored == proof.rounding > 0
+    assert (proof.identity_ulps, proof.holds, proof.precise) == (0, True, True)
+    assert proof.stored_ulps == proof.rounding > 0
     assert not (proof.removed)
     assert not (proof.added)
     assert not (proof.changed)
@@ -96,7 +96,7 @@ def test_casts_inside_the_model_do_not_blunt_the_test():
     proof = certify(model, both, X.bfloat16())
     assert proof.dtype == "bfloat16"
     assert proof.holds
-    assert proof.identity < 100
+    assert proof.identity_ulps < 100
     tiny = partial(scale, factor=1 + 1e-8, of="fc.weight")
     assert not certify(model.float(), tiny, X).holds
 

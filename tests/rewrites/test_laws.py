@@ -17,7 +17,7 @@ from plumbob.design.rescale_units import rescale_units
 from plumbob.design.set_bias import set_bias
 from plumbob.design.shift_bias import shift_bias
 from plumbob.remedies import layout
-from plumbob.rewrites.certify import certify
+from plumbob.mending.certify import certify
 from plumbob.rewrites.drop_null_bias import drop_null_bias
 from plumbob.rewrites.fold_centring import fold_centring
 from plumbob.survey.trace import module_sites

@@ -9,7 +9,7 @@ import pytest
 import plumbob
 from nets import ZOO, Uses
 from nets_history import HISTORY
-from plumbob.rewrites.certify import certify
+from plumbob.mending.certify import certify
 from plumbob.rewrites.fold_centring import fold_centring
 from plumbob.rule import findings, sections
 from plumbob.rules import RULES

@@ -23,16 +23,14 @@ def cleared(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
     """Offer to set rows to 0 that nothing sees; a running mean gives them up."""
     act = partial(_clear, parameter=proof.parameter, rows=proof.rows, norm=proof.norm)
     effects = (f"{proof.norm}.running_mean moves by the bias",) if proof.norm else ()
-    return _offer(plan, proof, rewrite, code, Safety.EXACT, act, effects=effects)
+    return _offer(plan, proof, rewrite, code, act, effects=effects)
 
 
 def centred(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
     """Offer to take the common part of rows away, of all or of each group."""
     groups = proof.groups if proof.direction == "group" else 1
-    act = partial(
-        _centre, parameter=proof.parameter, rows=proof.rows, groups=groups
-    )
-    return _offer(plan, proof, rewrite, code, Safety.EXACT, act, cleared=())
+    act = partial(_centre, parameter=proof.parameter, rows=proof.rows, groups=groups)
+    return _offer(plan, proof, rewrite, code, act, cleared=())
 
 
 def folded(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
@@ -44,7 +42,7 @@ def folded(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
     )
     into = ", ".join(dict.fromkeys(proof.carriers))
     effects = (f"{into} takes over what {proof.parameter} gives up",)
-    return _offer(plan, proof, rewrite, code, Safety.EVAL_ONLY, act, effects=effects)
+    return _offer(plan, proof, rewrite, code, act, effects=effects)
 
 
 def _offer(
@@ -52,7 +50,6 @@ def _offer(
     proof: Proof,
     rewrite: str,
     code: str,
-    safety: Safety,
     act: "partial[None]",
     *,
     cleared: tuple[str, ...] | None = None,
@@ -63,17 +60,19 @@ def _offer(
         try:
             for name in (proof.parameter, *proof.carriers):
                 if not name.endswith(".running_mean"):
-                    writable(plan.model, name)
+                    writable(plan.model, name, frozen=plan.goal == "inference")
         except InputError as error:
             why = str(error)
     place = proof.parameter
+    kept = proof.inference == "null" or proof.norm is not None
+    exact = kept and proof.training == "null"
     if why is not None:
         return Refusal(rewrite=rewrite, code=code, place=place, why=why)
     return Offer(
         rewrite=rewrite,
         code=code,
         place=place,
-        safety=safety,
+        safety=Safety.EXACT if exact else Safety.EVAL_ONLY,
         steps=proof.steps,
         act=act,
         cleared=(place,) if cleared is None else cleared,
@@ -85,7 +84,7 @@ def _offer(
 def _clear(
     model: nn.Module, *, parameter: str, rows: tuple[int, int], norm: str | None
 ) -> None:
-    bias = writable(model, parameter)[slice(*rows)]
+    bias = writable(model, parameter, frozen=True)[slice(*rows)]
     if norm is not None:
         mean = model.get_buffer(f"{norm}.running_mean")
         mean.copy_(mean.cpu().double() - bias.cpu().double())  # mps has no float64
@@ -96,9 +95,12 @@ def _clear(
 def _centre(
     model: nn.Module, *, parameter: str, rows: tuple[int, int], groups: int
 ) -> None:
-    own = writable(model, parameter)[slice(*rows)]
+    own = writable(model, parameter, frozen=True)[slice(*rows)]
     parts = own.cpu().double().unflatten(0, (groups, -1))
-    own.copy_((parts - parts.mean(1, keepdim=True)).flatten())
+    mean = parts.mean(1, keepdim=True)
+    rounding = torch.finfo(own.dtype).eps * parts.abs().amax(1, keepdim=True)
+    if bool((mean.abs() > rounding).any()):  # once is enough
+        own.copy_((parts - mean).flatten())
 
 
 @torch.no_grad()
@@ -110,7 +112,7 @@ def _fold(
     parameter: str,
     rows: tuple[int, int],
 ) -> None:
-    own = writable(model, parameter)
+    own = writable(model, parameter, frozen=True)
     if not own[slice(*rows)].any():
         return
     places = {carrier.name: carrier for carrier in walk.carriers}
@@ -120,7 +122,7 @@ def _fold(
         into: Tensor = (
             model.get_buffer(name)
             if carrier.kind == "batch-norm"
-            else writable(model, name)
+            else writable(model, name, frozen=True)
         )
         if carrier.rows is not None:
             into = into[slice(*carrier.rows)]

@@ -36,9 +36,10 @@ class Plan:
         )
 
     def null(self, *by: str, direction: str = "each") -> Iterator[Proof]:
-        """Yield what nothing sees in training, or can be moved to a running mean."""
+        """Yield what nothing sees."""
         for proof in self.proofs:
-            if proof.by in by and proof.direction == direction:
+            null = getattr(proof, self.goal) == "null"
+            if null and proof.by in by and proof.direction == direction:
                 yield proof
 
     def gauges(self) -> Iterator[Proof]:

@@ -16,7 +16,12 @@ SAME = 1e-9  # of the largest amount: what rounding in float64 leaves of a const
 
 
 def amounts(
-    graph: Graph, walk: Walk, values: Mapping[str, Any], parameter: str, lo: int, hi: int
+    graph: Graph,
+    walk: Walk,
+    values: Mapping[str, Any],
+    parameter: str,
+    lo: int,
+    hi: int,
 ) -> dict[str, Tensor]:
     """Return what each carrier takes over when rows lo..hi of a parameter become 0.
 

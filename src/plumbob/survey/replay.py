@@ -248,7 +248,9 @@ def drawn(model: nn.Module, graph: Graph) -> dict[str, Any]:
         torch.manual_seed(0)
         values = _draw(model, graph)
     for key, parameter in graph.parameters.items():
-        values[key] = model.get_parameter(parameter).detach().double()
+        path, _, last = parameter.rpartition(".")
+        own = getattr(model.get_submodule(path), last)
+        values[key] = own.detach().double() if own is not None else 0 * values[key]
     return values
 
 

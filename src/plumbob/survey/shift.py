@@ -19,7 +19,7 @@ from plumbob.types import Proof, leans
 def proofs(
     model: nn.Module, training: Graph | None, inference: Graph | None
 ) -> tuple[Proof, ...]:
-    """Prove which rows of which vectors nothing sees or another parameter could carry."""
+    """Return the theorems about the vectors of a model, without what proves them."""
     return tuple(theorems(model, training, inference))
 
 

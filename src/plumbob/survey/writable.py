@@ -9,8 +9,8 @@ from plumbob.survey.parts import storage
 WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "ScriptModule"}
 
 
-def writable(model: nn.Module, name: str) -> nn.Parameter:
-    """Return a parameter that only this name stands for.
+def writable(model: nn.Module, name: str, *, frozen: bool = False) -> nn.Parameter:
+    """Return a parameter that only this name stands for; it may be `frozen`, or not.
 
     Raises:
         InputError: it is not there, frozen, shared with another module, computed from
@@ -18,7 +18,7 @@ def writable(model: nn.Module, name: str) -> nn.Parameter:
     """
     plain(model, name)
     parameter = model.get_parameter(name)
-    if not parameter.requires_grad:
+    if not (frozen or parameter.requires_grad):
         raise InputError(
             _refusal(name, parameter, "it is frozen (requires_grad=False)")
         )

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from plumbob.certificate import Certificate
 from plumbob.errors import InputError
-from plumbob.rewrites.certify import certify
+from plumbob.mending.certify import certify
 from plumbob.rule import sections
 from plumbob.survey.batches import Batch, batches
 from plumbob.survey.graph import export, tensors

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from plumbob.errors import InputError
-from plumbob.rewrites.certify import certify
+from plumbob.mending.certify import certify
 from plumbob.rule import findings
 from plumbob.survey.measure import measure
 from plumbob.survey.seen import seen

@@ -79,7 +79,7 @@ def certify(
             f"expected a claim that the function stays the same (exact or eval-only), "
             f"got {claim.value}; there is nothing to certify"
         )
-    given = next(batches(model, data, limit=1))
+    given = data if isinstance(data, Batch) else next(batches(model, data, limit=1))
     modes = [True, False] if claim is Safety.EXACT else [False]
     dtype = _dtype(model)
     tried, identity, noise, rounding, stored = 0, 0.0, 0.0, 0.0, 0.0
@@ -111,9 +111,9 @@ def certify(
         steps=tuple(steps),
         probes=tried,
         seed=seed,
-        identity=identity / EPS,
+        identity_ulps=identity / EPS,
         bound=min(max(LEAST_BOUND, 100 * noise), MOST_BOUND) / EPS,
-        stored=stored / ulp,
+        stored_ulps=stored / ulp,
         rounding=rounding / ulp,
         dtype=str(dtype).removeprefix("torch."),
         removed=removed,

@@ -1,0 +1,87 @@
+"""Offers are taken up where their certificate holds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from plumbob.certificate import Certificate
+from plumbob.errors import InputError
+from plumbob.mending.certify import certify
+from plumbob.mending.give_up import Way, give_up
+from plumbob.mending.offer import Offer, Refusal
+from plumbob.survey.batches import Batch
+from plumbob.types import Safety
+
+
+def tried(
+    model: nn.Module,
+    batch: Batch,
+    offers: Sequence[Offer],
+    way: Way,
+    optimizer: Any,
+    seed: int,
+) -> tuple[list[Certificate], list[Refusal]]:
+    """Take up the offers of one rewrite, in place, as far as they are certified.
+
+    All are tried at once, and where that fails each by itself.
+    """
+    if not offers:
+        return [], []
+    made = _certificate(model, batch, offers, way, seed)
+    if isinstance(made, str) and len(offers) > 1:
+        parts = [tried(model, batch, [one], way, optimizer, seed) for one in offers]
+        return [c for p in parts for c in p[0]], [r for p in parts for r in p[1]]
+    first = offers[0]
+    if isinstance(made, str):
+        why = made
+        return [], [
+            Refusal(rewrite=first.rewrite, code=first.code, place=first.place, why=why)
+        ]
+    if not (made.removed or made.added or made.changed or made.side_effects):
+        return [], []  # it was done before
+    _act(model, offers=offers, way=way, optimizer=optimizer)
+    return [made], []
+
+
+def _act(
+    model: nn.Module, *, offers: Sequence[Offer], way: Way, optimizer: Any = None
+) -> None:
+    for offer in offers:
+        offer.act(model)
+    give_up(model, (name for offer in offers for name in offer.cleared), way, optimizer)
+
+
+def _certificate(
+    model: nn.Module, batch: Batch, offers: Sequence[Offer], way: Way, seed: int
+) -> Certificate | str:
+    """Return the certificate, or why there is none."""
+    exact = all(offer.safety is Safety.EXACT for offer in offers)
+    claim = Safety.EXACT if exact else Safety.EVAL_ONLY
+    act = partial(_act, offers=offers, way=way)
+    steps = dict.fromkeys(step for offer in offers for step in offer.steps)
+    try:
+        made = certify(model, act, batch, claim=claim, steps=tuple(steps), seed=seed)
+    except InputError as error:
+        return str(error)
+    if not made.holds:
+        return f"the two differ: {made}"
+    if not made.precise:
+        return f"it rounds too coarsely: {made}"
+    effects = dict.fromkeys(_effects(offers, made))
+    return replace(
+        made,
+        rewrite=offers[0].rewrite,
+        code=offers[0].code,
+        places=tuple(offer.place for offer in offers),
+        side_effects=(*made.side_effects, *effects),
+    )
+
+
+def _effects(offers: Sequence[Offer], made: Certificate) -> Iterator[str]:
+    for offer in offers:
+        yield from offer.effects
+    if made.removed:
+        yield "weight decay and gradient clipping no longer count what was removed"

@@ -1,0 +1,26 @@
+"""softmax(z + c 1) = softmax(z)."""
+
+from collections.abc import Iterator
+
+from plumbob.mending.moves import Offered, centred, cleared
+from plumbob.mending.plan import Plan
+
+
+def centre_logits(plan: Plan) -> Iterator[Offered]:
+    """Take the mean off a bias that is read by softmax over the units.
+
+    Why:
+        Logits that are centred can be read and compared one by one.
+
+    Exact when:
+        The model itself returns what comes after the softmax (or after argmax,
+        or differences), never the logits.
+
+    References:
+        Bridle (1990), Probabilistic interpretation of feedforward
+        classification network outputs, section 2.
+    """
+    for direction in ("constant", "group", "each"):
+        for proof in plan.null("softmax", "argmax", "difference", direction=direction):
+            move = cleared if direction == "each" else centred
+            yield move(plan, proof, rewrite="centre-logits", code="PB306")
