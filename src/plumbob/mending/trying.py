@@ -43,7 +43,16 @@ def tried(
     if not (made.removed or made.added or made.changed or made.side_effects):
         return [], []  # it was done before
     _act(model, offers=offers, way=way, optimizer=optimizer)
-    return [made], []
+    effects = dict.fromkeys(_effects(offers, made))
+    return [
+        replace(
+            made,
+            rewrite=first.rewrite,
+            code=first.code,
+            places=tuple(offer.place for offer in offers),
+            side_effects=(*made.side_effects, *effects),
+        )
+    ], []
 
 
 def _act(
@@ -70,14 +79,7 @@ def _certificate(
         return f"the two differ: {made}"
     if not made.precise:
         return f"it rounds too coarsely: {made}"
-    effects = dict.fromkeys(_effects(offers, made))
-    return replace(
-        made,
-        rewrite=offers[0].rewrite,
-        code=offers[0].code,
-        places=tuple(offer.place for offer in offers),
-        side_effects=(*made.side_effects, *effects),
-    )
+    return made
 
 
 def _effects(offers: Sequence[Offer], made: Certificate) -> Iterator[str]:
