@@ -124,8 +124,9 @@ def _fold(
             if carrier.kind == "batch-norm"
             else writable(model, name, frozen=True)
         )
-        if carrier.rows is not None:
-            into = into[slice(*carrier.rows)]
+        at = rows if carrier.kind == "rnn" else carrier.rows
+        if at is not None:
+            into = into[slice(*at)]
         sign = -1 if carrier.kind == "batch-norm" else 1
         into.copy_(into.cpu().double() + sign * amount.cpu())
     own[slice(*rows)] = 0

@@ -53,9 +53,7 @@ def amounts(
     for carrier in walk.carriers:
         if carrier.kind == "rnn":
             key = next(k for k, n in graph.parameters.items() if n == parameter)
-            found[carrier.name] = values[key].clone()
-            found[carrier.name][:lo] = 0
-            found[carrier.name][hi:] = 0
+            found[carrier.name] = values[key][lo:hi]
     for node, (name, axis) in places.items():
         _constant(kept[node], after[node], found[name], axis, name)
     return found
