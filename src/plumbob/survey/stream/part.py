@@ -167,7 +167,7 @@ class Part:
 def _beside(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:
     """Return numbers, of which some are on the device of a tensor, as one beside it."""
     if not any(isinstance(n, Tensor) for n in numbers):
-        there = torch.tensor(numbers, dtype=like.dtype)  # made on the device it waits
+        there = torch.tensor(numbers, dtype=like.dtype, device="cpu")  # there it waits
         return there.to(like.device, non_blocking=True)
     return torch.stack([
         n.to(like) if isinstance(n, Tensor) else like.new_full((), n) for n in numbers
