@@ -272,6 +272,19 @@ def test_what_python_would_not_run_is_told_as_python_does(command, tmp_path):
     assert "--every" in done.stderr
 
 
+def test_a_keras_on_something_else_is_left_alone(command, tmp_path):
+    keras = tmp_path / "keras"
+    keras.mkdir()
+    (keras / "__init__.py").write_text("")
+    (keras / "backend.py").write_text("def backend():\n    return 'abacus'\n")
+    done = command("import keras\nprint('went on')")
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+    (keras / "backend.py").unlink()  # one that plumbob does not know
+    done = command("import keras\nprint('went on')")
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+    assert "plumbob stopped watching: ModuleNotFoundError" in done.stderr
+
+
 def test_a_script_that_goes_elsewhere(command, tmp_path):
     text = (
         "import os\nos.makedirs('data')\nos.chdir('data')\n"

@@ -73,6 +73,10 @@ def run(
         return watch(one, optimizers, **several)
 
     def keras() -> None:
+        from keras.backend import backend
+
+        if backend() != "torch":
+            return
         from plumbob.hosts.keras import Watcher
         from plumbob.hosts.keras_fits import fits
 
@@ -84,7 +88,7 @@ def run(
 
     with (
         ExitStack() as stack,
-        imported("keras", keras),
+        imported("keras", lambda: listener.safely(keras)),
         listening(begin) as listener,
     ):
         status, error = _played(script, context.args, module=module)
@@ -101,8 +105,8 @@ def run(
         print(f"plumbob stopped watching: {listener.broken}", file=sys.stderr)
     if not watches:
         print(
-            "plumbob: no optimiser of torch's or Keras's was made for a module's "
-            "parameters, so nothing was watched",
+            "plumbob: no optimiser of torch's, or of Keras's on torch, was made for "
+            "a module's parameters, so nothing was watched",
             file=sys.stderr,
         )
     return status or int(_fails(watches, fail_on))

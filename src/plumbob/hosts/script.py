@@ -72,9 +72,10 @@ class Listener:
 
     def _called(self, *_: Any) -> None:
         if torch.is_grad_enabled():  # a summary may run the model before it trains
-            self._guarded(self._start)
+            self.safely(self._start)
 
-    def _guarded(self, act: Callable[..., None], *given: Any) -> None:
+    def safely(self, act: Callable[..., None], *given: Any) -> None:
+        """Do it, until something of ours has failed."""
         if self.broken is not None:
             return
         try:
@@ -108,11 +109,11 @@ class Listener:
                 watch.note(self.pending, name)
                 self.pending = None
 
-        return lambda *_: self._guarded(note)
+        return lambda *_: self.safely(note)
 
     def backward(self, tensors: Any) -> None:
         """Note the loss that gradients are taken of; several before a step add up."""
-        self._guarded(self._backward, tensors)
+        self.safely(self._backward, tensors)
 
     def _backward(self, tensors: Any) -> None:
         self._validated()
@@ -144,7 +145,7 @@ class Listener:
 
     def computed(self, loss: Any, args: Any, kwargs: Any, value: Any) -> None:
         """Note a loss of torch's: the one of a step, or one on held-out data."""
-        self._guarded(self._computed, loss, args, kwargs, value)
+        self.safely(self._computed, loss, args, kwargs, value)
 
     def _computed(self, loss: Any, args: Any, kwargs: Any, value: Any) -> None:
         if isinstance(value, Tensor) and value.requires_grad and len(args) > 1:
@@ -169,7 +170,7 @@ class Listener:
         """End all watches; `error` is what ended the script."""
         if self.hook is not None:
             self.hook.remove()
-        self._guarded(self._validated)
+        self.safely(self._validated)
         for watch in self.watches.values():
             self._close(watch, error)
         self.watches.clear()
