@@ -108,6 +108,12 @@ def test_epsilon_swallows_the_step(eps, share, expected):
     assert severities(step_too_short, case) == expected
 
 
+def test_a_model_that_is_tuned_may_have_learnt_before():
+    ((severity, message),) = said(step_too_short, short(0.01, constant=None))
+    assert severity == "INFO"
+    assert "0% of the way from its start" in message
+
+
 def test_numbers_are_told():
     ((_, message),) = said(step_too_short, short(0.01, promise=1e-4))
     assert message.startswith("60 steps together are 0.01 times as long")

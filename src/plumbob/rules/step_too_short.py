@@ -38,13 +38,14 @@ def step_too_short(
     """The steps are so short that the weights stay where they began.
 
     Why:
-        If the lengths of all steps together, in units of the weight's own size, come
-        to a few hundredths, then the weights are still the initial ones to within a few
+        If the lengths of all steps together, in units of the weight's own size, come to
+        a few hundredths, then the weights are still the initial ones to within a few
         hundredths, whatever the directions. So little is enough where nearly all has
-        been learnt before; elsewhere it is not. The gradient tells whether the loss
-        could fall: g.dw is what a step promises. Where what is left is more than all
-        steps so far again could bring, at that promise, the step is too short, not the
-        goal reached.
+        been learnt before, as by a model that is tuned; elsewhere it is not. It is info
+        where the best constant's loss is not known, which tells them apart. The
+        gradient tells whether the loss could fall: g.dw is what a step promises. Where
+        what is left is more than all steps so far again could bring, at that promise,
+        the step is too short, not the goal reached.
 
         Beside weights that were drawn far too large any step is short: where the same
         steps would have been long enough beside random weights of the usual size, one
@@ -157,7 +158,8 @@ def step_too_short(
             times = float(np.median([times for _, times in moved]))
             large = times >= large_above and far * times >= path_below
             evidence |= found | {"path": far, "steps": history.taken}
-            yield _short(evidence | ({"times": times} if large else {}))
+            evidence |= {"times": times} if large else {}
+            yield _short(evidence, sure=history.constant is not None)
 
 
 def _pulled(course: Course) -> bool:
@@ -220,18 +222,24 @@ def _swallowed(survey: Survey, evidence: dict[str, int | float]) -> Finding:
     )
 
 
-def _short(evidence: dict[str, int | float]) -> Finding:
+def _short(evidence: dict[str, int | float], *, sure: bool) -> Finding:
     large = "times" in evidence
     return Finding(
         message="{steps} steps together are {path:.2g} times as long as the weight "
-        "that went farthest, and {gained:.0%} of what was to be learnt is learnt",
+        "that went farthest, and "
+        + (
+            "{gained:.0%} of what was to be learnt is learnt"
+            if sure
+            else "the loss, {loss}, has come {gained:.0%} of the way from its start to "
+            "its floor"
+        ),
         cause="the weights are {times:.3g} times as large as random ones of their "
         "maps, the median: it is beside those that the steps are short"
         if large
         else "the learning rate, {lr:.2g}, is too low: at the {promise:.2g} that a "
         "step promises, what is left would take {needed:.3g} steps",
         evidence=evidence,
-        severity=Severity.INFO if large else Severity.WARNING,
+        severity=Severity.INFO if large or not sure else Severity.WARNING,
         remedy=Remedy(
             advice="Draw the weights anew, by the scheme of Xavier or He."
             if large
