@@ -68,11 +68,14 @@ class Agreement:
             return True
 
     def any(self, here: bool, device: torch.device) -> bool:
-        """Return whether something is so on any rank."""
+        """Return whether something is so on any rank, or cannot be asked."""
         if self.ranks == 1:
             return here
         flag = torch.tensor([float(here)], device=device)
-        distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
+        try:
+            distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
+        except RuntimeError:  # a rank has gone, or none can where the parameters are
+            return True
         return bool(flag.item())
 
     def apart(self, sums: Tensor) -> Tensor:
