@@ -190,6 +190,13 @@ def test_where_nothing_can_be_written_the_training_goes_on(tmp_path, where):
     assert ended.stderr.count("the run is not recorded") == 1
 
 
+def test_a_file_that_cannot_be_begun_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("plumbob.sinks.run_file.TABLES", "CREATE TABLE full disk")
+    with pytest.raises(OSError, match=r"run\.sqlite"):
+        RunFile.new(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileError, match=r"holds no run\.sqlite"):
         read_run(tmp_path)
