@@ -267,6 +267,9 @@ def test_what_python_would_not_run_is_told_as_python_does(command, tmp_path):
     assert "SyntaxError" in done.stderr
     done = command("", options=["-m"])  # train.py is no name of a module
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    done = command("print('ran')", options=["--evry", "5"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "got the option '--evry', which plumbob run does not know" in done.stderr
     done = command("print('ran')", options=["--every", "0"])
     assert (done.returncode, done.stdout) == (2, "")
     assert "--every" in done.stderr

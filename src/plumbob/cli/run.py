@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plumbob.cli.options import FailOn, Format
+from plumbob.cli.options import Debug, FailOn, Format
 from plumbob.cli.outputs import tell
 from plumbob.errors import InputError
 
@@ -52,6 +52,7 @@ def run(
         FailOn | None,
         typer.Option(help="The mildest finding that gives exit status 1."),
     ] = None,
+    debug: Debug = False,
 ) -> int:
     """Run a training script and watch what it trains; the script is not changed.
 
@@ -150,6 +151,11 @@ def _exists(script: str) -> None:
     Raises:
         InputError: there is no such file.
     """
+    if script.startswith("-"):
+        raise InputError(
+            f"expected a script, got the option '{script}', which plumbob run does not "
+            "know; options of the script come after it"
+        )
     if not Path(script).is_file():
         raise InputError(
             f"expected a script, got '{script}', which is no file; give its path, or "
