@@ -14,7 +14,6 @@ from plumbob.report.episodes import entries, episodes
 from plumbob.report.over_time import rows
 from plumbob.types import Change, History, Losses, Run, Severity
 
-M = "\N{MINUS SIGN}"
 EVIL = "<script>alert('x')</script>&\"]]><!--"
 
 
