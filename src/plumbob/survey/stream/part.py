@@ -132,15 +132,11 @@ class Part:
 
         Of what other ranks hold no more is known than that it is alike.
         """
-        found = self.unknown()
+        found = torch.full_like(self.factors, nan).repeat(1, KINDS)
         squares = self.samples.sums([(self.before * self.before).sum(1)])[0]
         ranks = [torch.distributed.get_world_size(group) for group in self.groups]
         found[: len(squares), WW] = squares * self.samples.factors * prod(ranks)
         return found
-
-    def unknown(self) -> Float[Tensor, "rows kinds"]:
-        """Return what is measured where nothing could be."""
-        return torch.full_like(self.factors, nan).repeat(1, KINDS)
 
     def checks(self) -> Float[Tensor, "4 some"]:
         """Return by what copies on other ranks are told from these."""
