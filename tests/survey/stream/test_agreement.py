@@ -99,6 +99,8 @@ def test_a_store_that_has_gone_with_another_rank_is_waited_for_by_nobody(monkeyp
     one.ranks = 2
     assert one.deserted()
     one.leave()
+    monkeypatch.undo()
+    assert one.deserted()  # there is no group any more
 
 
 def test_where_ranks_cannot_ask_each_other_none_goes_on(monkeypatch):
