@@ -192,6 +192,26 @@ def test_a_scaled_loss_counts_as_it_was_before():
     assert watch.report.survey.history.loss.values == pytest.approx([loss.item()])
 
 
+def test_of_the_losses_of_a_closure_the_first_is_the_steps():
+    told = []
+    torch.manual_seed(0)
+    x = torch.randn(32, 3)
+    with listening(begin) as listener:
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(6):
+            told.append(optimizer.step(closure).item())
+    history = listener.closed[0].report.survey.history
+    assert history.loss.values == pytest.approx(told)
+
+
 def test_an_error_of_ours_costs_the_script_nothing():
     def fails(models, optimizers):
         raise RuntimeError("out of cheese")
