@@ -20,6 +20,7 @@ from plumbob.judge import Verdict, judge
 from plumbob.settings import Settings
 from plumbob.survey.about import about
 from plumbob.survey.history import Past
+from plumbob.survey.optimizer import each
 from plumbob.survey.stream.several import as_one, bare, roots
 from plumbob.survey.stream.stream import Stream
 from plumbob.types import Change, Finding, Log, Rule, Severity, Survey
@@ -61,7 +62,7 @@ class Watch:
         graph: bool = True,
         run: Path | None = None,
     ) -> None:
-        given = as_one(model)
+        given, _ = as_one(model), [*each(optimizer or ())]  # before there are hooks
         self.model, self.optimizer = bare(given), optimizer
         self.rules, self.settings, self.make_report = rules, settings, report
         self.every, self.graph, self.run = every, graph, run
