@@ -152,7 +152,8 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         if error is not None and not self.over:
-            self.outlets.event(self.past.last.step, "exception", one_line(error))
+            at = max(0, self.stream.taken - 1)
+            self.outlets.event(at, "exception", one_line(error))
         self.close()
 
     def close(self) -> None:
@@ -308,11 +309,8 @@ class Watch:
     def _know_more(self) -> None:
         """Once there are enough samples, ask again what the loss can be on them."""
         feed = self.feed
-        if (
-            self.start
-            and feed.first
-            and (self.over or (feed.full and not feed.aimless))
-        ):
+        enough = self.over or (feed.full and not feed.aimless)
+        if self.start and feed.first and enough:
             with self._asleep():
                 loss = self.criterion.loss
                 self.start = refined(self.start, self.model, feed.first, loss)
