@@ -26,7 +26,7 @@ from plumbob.survey.stream.scaling import Scaling
 from plumbob.survey.stream.several import bare
 from plumbob.survey.stream.steps import bare_optimizer, tells, with_closure
 from plumbob.survey.stream.units import Taps
-from plumbob.survey.stream.unsaved import Hook
+from plumbob.survey.stream.unsaved import StepHook
 from plumbob.types import Log
 
 PATIENCE = 10  # steps that a log waits for the slowest of several optimisers
@@ -97,11 +97,9 @@ class Stream:
         self.calls = Calls(model, self.modes, self._heard, on_pass)
         self.handles: list[Any] = []
         for one in self.optimizers:
-            # in a step that is compiled graphs would break here
-            before, after = map(torch.compiler.disable, (self._before, self._after))
             self.handles += [
-                one.register_step_pre_hook(Hook(before)),
-                one.register_step_post_hook(Hook(after)),
+                one.register_step_pre_hook(StepHook(self._before)),
+                one.register_step_post_hook(StepHook(self._after)),
             ]
         self._begin()
 
