@@ -1,3 +1,5 @@
+from math import inf
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,18 @@ def test_a_line_in_the_logarithm_of_the_steps_is_gone_on():
     assert trend(Losses(steps=steps[:5], values=loss.values[:5])) is None
     assert trend(Losses(steps=steps * 0 + 9, values=loss.values)) is None
     assert trend(None) is None
+
+
+@pytest.mark.parametrize(("back", "first"), [(4 / 3, 300), (2.0, 200), (inf, 0)])
+def test_a_trend_goes_back_as_far_as_is_asked(back, first):
+    """Of a loss that has come to rest in the last quarter."""
+    log = np.log(np.arange(1, 401))
+    values = 3 - 0.3 * np.minimum(log, log[300])
+    goes = trend(Losses(steps=np.arange(400), values=values), back=back)
+    assert goes is not None
+    slope = np.polyfit(log[first:], values[first:], 1)[0]
+    assert goes.gain == pytest.approx(-slope * np.log(1.5), abs=1e-9)
+    assert goes.sure == (first < 300)
 
 
 @pytest.mark.parametrize(("slope", "sure"), [(-1.0, 1), (0.0, 0), (1.0, -1)])

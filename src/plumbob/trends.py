@@ -12,6 +12,7 @@ from plumbob.types import History, Losses
 GROUPS = 8  # the level of many losses is the median of so many means
 FIRST = 5  # losses that the start is the median of
 SURE = 2.0  # standard errors
+EPSILON = float(np.finfo(np.float32).eps)  # by which a loss errs of itself
 WILD = 4.0  # of what there is to learn: a deviation that makes a loss wild
 LEAST, MOST = 0.01, 0.1  # of what there is to learn: a gain, and less than any
 
@@ -111,7 +112,7 @@ def standing(history: History) -> Standing | None:
 class Trend:
     """A loss at its end, and what half as many steps again would gain.
 
-    By a straight line in log(steps) through the second half; `error` is the gain's
+    By a straight line in log(steps) through the end of a run; `error` is the gain's
     standard error. A loss that nears a limit gains less.
     """
 
@@ -127,8 +128,11 @@ class Trend:
         return 1 if self.gain > 0 else -1
 
 
-def trend(loss: Losses | None) -> Trend | None:
-    """Return where a loss goes; None without four finite ones in the second half."""
+def trend(loss: Losses | None, back: float = 2.0) -> Trend | None:
+    """Return where a loss goes, from the last step's number over `back` on.
+
+    That is the second half, by default. None without four finite ones in it.
+    """
     if loss is None:
         return None
     finite = np.isfinite(loss.values)
@@ -136,7 +140,7 @@ def trend(loss: Losses | None) -> Trend | None:
     if not len(steps):
         return None
     end = float(steps[-1])
-    late = steps > end - np.log(2)
+    late = steps > end - np.log(back)
     count = int(late.sum())
     if count < 4 or steps[-1] == steps[-count]:  # or all of one step
         return None
@@ -145,8 +149,9 @@ def trend(loss: Losses | None) -> Trend | None:
     wide = float(off @ off)
     slope = float(off @ y) / wide
     rest = y - y.mean() - slope * off
-    error = (float(rest @ rest) / (count - 2) / wide) ** 0.5
     level = float(y.mean()) + slope * (end - float(x.mean()))
+    error = (float(rest @ rest) / (count - 2) / wide) ** 0.5
+    error = max(error, EPSILON * abs(level))
     more = float(np.log(1.5))
     return Trend(level=level, gain=-slope * more, error=error * more)
 

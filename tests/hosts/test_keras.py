@@ -194,6 +194,19 @@ def test_a_twin_that_fails_costs_the_training_nothing(monkeypatch):
     assert len(watcher.watch.judged.history.loss.values) == 8
 
 
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable")
+def test_a_model_that_cannot_be_watched_costs_the_training_nothing():
+    frozen = mlp()
+    frozen.trainable = False
+    frozen.compile(optimizer="sgd", loss=CROSS_ENTROPY)
+    watcher = Watcher(every=1)
+    with pytest.warns(UserWarning, match="nothing is watched, the training goes on"):
+        fit(frozen, watcher, epochs=1)
+    assert watcher.watch is None
+    fit(mlp(), watcher, epochs=1)
+    assert len(watcher.watch.judged.history.loss.values) == 8
+
+
 def test_a_dead_layer_is_found_and_a_healthy_run_is_silent():
     dead, well = Watcher(every=10), Watcher(every=10)
     fit(mlp(dead=True), dead, epochs=5)

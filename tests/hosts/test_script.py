@@ -192,6 +192,26 @@ def test_a_scaled_loss_counts_as_it_was_before():
     assert watch.report.survey.history.loss.values == pytest.approx([loss.item()])
 
 
+def test_of_the_losses_of_a_closure_the_first_is_the_steps():
+    told = []
+    torch.manual_seed(0)
+    x = torch.randn(32, 3)
+    with listening(begin) as listener:
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(6):
+            told.append(optimizer.step(closure).item())
+    history = listener.closed[0].report.survey.history
+    assert history.loss.values == pytest.approx(told)
+
+
 def test_an_error_of_ours_costs_the_script_nothing():
     def fails(models, optimizers):
         raise RuntimeError("out of cheese")
@@ -267,9 +287,25 @@ def test_what_python_would_not_run_is_told_as_python_does(command, tmp_path):
     assert "SyntaxError" in done.stderr
     done = command("", options=["-m"])  # train.py is no name of a module
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    done = command("print('ran')", options=["--evry", "5"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "got the option '--evry', which plumbob run does not know" in done.stderr
     done = command("print('ran')", options=["--every", "0"])
     assert (done.returncode, done.stdout) == (2, "")
     assert "--every" in done.stderr
+
+
+def test_a_keras_on_something_else_is_left_alone(command, tmp_path):
+    keras = tmp_path / "keras"
+    keras.mkdir()
+    (keras / "__init__.py").write_text("")
+    (keras / "backend.py").write_text("def backend():\n    return 'abacus'\n")
+    done = command("import keras\nprint('went on')")
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+    (keras / "backend.py").unlink()  # one that plumbob does not know
+    done = command("import keras\nprint('went on')")
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+    assert "plumbob stopped watching: ModuleNotFoundError" in done.stderr
 
 
 def test_a_script_that_goes_elsewhere(command, tmp_path):

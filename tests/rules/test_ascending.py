@@ -75,3 +75,9 @@ def test_a_loss_that_was_far_up_and_has_come_back_is_none(last, found):
     levels = np.where(np.arange(20) < 19, 1.0, 0.9)
     levels[0] = 0.95
     assert told(ascending, run(levels, slope=0.1, **up)) == ["error"]
+
+
+def test_a_loss_may_begin_below_0():
+    marks = FIT | {"pull": -(RISES - 1)}
+    survey = run(RISES - 2.0, slope=-0.1, constant=None, floor=None, **marks)
+    assert told(ascending, survey) == ["error"]

@@ -32,6 +32,15 @@ def test_a_held_out_loss_that_still_falls_is_not_judged():
     assert told(labels_unrelated, run(LEARNT, held=np.linspace(40, 2, 9))) == []
 
 
+@pytest.mark.parametrize(("learnt", "found"), [(0.06, ["warning"]), (0.04, [])])
+def test_what_rises_elsewhere_is_memory(learnt, found):
+    values, worse = np.full(200, 1 - learnt), wavy(np.linspace(1.02, 1.1, 9))
+    assert told(labels_unrelated, run(values, held=worse)) == found
+    assert told(labels_unrelated, run(values, held=worse[:4])) == []
+    assert told(labels_unrelated, run(values, held=worse - 0.05)) == []
+    assert told(labels_unrelated, run(values, held=wavy(np.full(9, 1.1)))) == []
+
+
 def test_without_memory_there_is_none_to_speak_of():
     held = np.full(9, 1.1)
     assert told(labels_unrelated, run(np.full(200, 0.89), held=held)) == ["warning"]

@@ -2,12 +2,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import plumbob
 from hand_losses import run, told, wavy
 from nets_history_loss import loss_non_finite as zoo
 from plumbob.rule import findings
 from plumbob.rules.loss_non_finite import loss_non_finite
-from plumbob.types import Break, Losses
+from plumbob.types import Break, Losses, Severity
 from watched import codes
 
 
@@ -82,21 +85,15 @@ def test_a_loss_that_rose_before_was_thrown(last, steps):
     assert found.evidence["before"] == last
 
 
+def origin(cause, **facts):
+    """Return what first gave such a value."""
+    usual = {"operation": "", "place": None, "parameter": None, "dtype": "float32"}
+    usual |= {"low": 0.0, "high": 0.5, "limit": 3e38, "values": 3, "nans": 3, "of": 9}
+    return Break(**usual | {"cause": cause, "reaches": "loss"} | facts)
+
+
 def test_the_operation_that_broke_is_the_cause_where_it_is_known():
-    place = Break(
-        operation="log",
-        cause="log-of-zero",
-        place="head",
-        parameter=None,
-        dtype="float32",
-        low=0.0,
-        high=0.5,
-        limit=3e38,
-        values=3,
-        nans=0,
-        of=9,
-        reaches="loss",
-    )
+    place = origin("log-of-zero", operation="log", place="head", nans=0)
     (found,) = findings(loss_non_finite, replace(broken(), first_break=place))
     assert "log in head is the first to give such a value (log of zero)" in found.cause
     assert found.evidence["high"] == pytest.approx(0.5)
@@ -104,23 +101,39 @@ def test_the_operation_that_broke_is_the_cause_where_it_is_known():
 
 @pytest.mark.parametrize(("at", "says"), [(10, "no weight was broken"), (0, "first")])
 def test_weights_that_a_step_has_spoilt_are_no_origin(at, says):
-    place = Break(
-        operation="",
-        cause="weight",
-        place="head",
-        parameter="head.weight",
-        dtype="float32",
-        low=0.0,
-        high=0.0,
-        limit=3e38,
-        values=9,
-        nans=9,
-        of=9,
-        reaches="output",
-    )
+    place = origin("weight", place="head", parameter="head.weight")
     (found,) = findings(loss_non_finite, replace(broken(at=at), first_break=place))
     assert says in found.cause
+    assert ("head.weight" in found.cause) is (at == 0)
     assert "head" not in found.remedy.advice
+
+
+@pytest.mark.parametrize("cause", ["input", "target"])
+def test_broken_data_are_told_also_where_the_loss_had_risen(cause):
+    rose = run([0.5, 0.6, 0.8, 5.1, np.nan, np.nan])
+    (found,) = findings(loss_non_finite, replace(rose, first_break=origin(cause)))
+    assert f"3 of 9 numbers in the {cause} of that batch are NaN" in found.cause
+
+
+def test_weights_that_broken_data_have_spoilt_are_its_consequence():
+    """And so is the first value that was not finite: the input."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    x, y = torch.randn(12, 4), torch.randn(12, 1)
+    x[7, 2] = torch.nan
+    with plumbob.watch(
+        model, optimizer, loss=nn.functional.mse_loss, every=5, on_finding=None
+    ) as watch:
+        for at in (0, 6, 0):  # the second batch is broken
+            optimizer.zero_grad()
+            rows = slice(at, at + 6)
+            watch.loss(model(x[rows]), y[rows]).backward()
+            optimizer.step()
+    (root,) = (f for f in watch.findings if f.severity > Severity.INFO)
+    assert (root.code, root.evidence["step"]) == ("PB701", 1)
+    assert "1 of 24 numbers in the input of that batch is NaN" in root.cause
+    assert {"PB101", "PB208"} <= {f.code for f in root.consequences}
 
 
 def test_one_of_several_series_is_enough():

@@ -16,8 +16,8 @@ from runs_of_units import course
 ROWS = [np.zeros((4, 2))] * 12  # 111 steps
 
 
-def found(*, loss=0.5, held=False, rows=ROWS, **passes):
-    survey = course(rows, loss=loss)
+def found(*, loss=0.5, constant=1.0, held=False, rows=ROWS, **passes):
+    survey = course(rows, loss=loss, constant=constant)
     told = Losses(steps=np.arange(3), values=np.ones(3)) if held else None
     passes = Passes(**{"differs": True} | passes)
     history = replace(survey.history, passes=passes, held=told)
@@ -80,6 +80,7 @@ def test_norms_without_a_batch_are_a_fault_where_nothing_is_learnt(which):
     assert finding.severity is Severity.WARNING
     assert "the loss has gained 4." in finding.cause
     assert severities(**given, loss=0.95, rows=ROWS[:10]) == [Severity.INFO]
+    assert severities(**given, loss=0.95, constant=None) == [Severity.INFO]  # tuned
 
 
 def test_an_ordinary_loop_is_silent():

@@ -120,3 +120,20 @@ def test_steps_that_undo_even_what_the_bias_learns(level, slope, found):
         assert told(rule, still) == []
         falls = run(np.linspace(2, level, 200), slope=slope)
         assert told(rule, falls) == []
+
+
+@pytest.mark.parametrize(
+    ("reach", "count", "known"),
+    [(1.1, 100, "warning"), (0.9, 100, "info"), (0.9, 9, "warning")],
+)
+def test_a_rise_that_no_step_has_made(reach, count, known):
+    """Targets that grow: each step is short of them."""
+    values = np.linspace(1, 30, 100)
+    slope = np.where(np.arange(100) < count, -reach * values, np.nan)
+    unknown = {"constant": None, "floor": None}
+    (found,) = findings(rule, run(values, slope=slope, **unknown))
+    assert found.severity.name.lower() == known
+    if known == "info":
+        assert "none overshot" in found.cause
+        assert found.evidence["reach"] == pytest.approx(0.9)
+        assert told(rule, run(values, slope=slope)) == ["error"]  # undone, too

@@ -108,6 +108,30 @@ def test_epsilon_swallows_the_step(eps, share, expected):
     assert severities(step_too_short, case) == expected
 
 
+def test_a_model_that_is_tuned_may_have_learnt_before():
+    ((severity, message),) = said(step_too_short, short(0.01, constant=None))
+    assert severity == "INFO"
+    assert "0% of the way from its start" in message
+
+
+@pytest.mark.parametrize(
+    ("eps", "loss", "promise", "expected"),
+    [
+        (1.0, 0.51, 0.5 / 60, ["WARNING"]),
+        (1.0, 0.49, 0.4 / 60, []),
+        (1.0, 0.51, 0.52 / 60, []),
+        (1e-8, 0.51, 0.5 / 60, []),
+    ],
+)
+def test_epsilon_swallows_steps_that_get_somewhere(eps, loss, promise, expected):
+    facts = {"a.weight": {"swallowed": 1.0, "change": 1.0, "slope": -promise}}
+    lost = LOST | {"loss": loss}
+    adam = {"logs": 60, "optimizer": "Adam", "group": {"eps": eps}}
+    assert severities(step_too_short, survey(facts, **adam, **lost)) == expected
+    falls = {"floor": 0.0, "loss": np.linspace(1, loss, 60)}
+    assert severities(step_too_short, survey(facts, **adam, **falls)) == []
+
+
 def test_numbers_are_told():
     ((_, message),) = said(step_too_short, short(0.01, promise=1e-4))
     assert message.startswith("60 steps together are 0.01 times as long")

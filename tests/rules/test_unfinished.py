@@ -80,6 +80,23 @@ def test_more_steps_must_help_on_other_data(held, found):
     assert told(unfinished, run(values, held=held, slope=-0.007 * values)) == found
 
 
+@pytest.mark.parametrize(("share", "found"), [(0.051, ["warning"]), (0.049, [])])
+@pytest.mark.parametrize("checks", [40, 9])
+def test_held_out_losses_at_rest_leave_nothing_to_gain(share, found, checks):
+    """They fell until three quarters of the run, or of the half that few tell of."""
+    values = np.concatenate([[1.0] * 5, fall(0.62, 0.55, 195)])
+    end = 150 if checks == 40 else 90
+    steps = np.linspace(0, 199, checks).astype(int)
+    held = 0.7 - share * 0.3 / np.log(1.5) * np.log((steps + 1) / 200)
+    held += 0.001 * np.maximum(end - steps, 0)
+    assert told(unfinished, run(values, held=held, slope=-1.4 / 200 * values)) == found
+    assert told(unfinished, run(values, slope=-1.4 / 200 * values)) == ["warning"]
+    unknown = {"constant": None, "floor": None}
+    quiet = ["info"] if found else []
+    steep = np.concatenate([[1.0] * 5, fall(0.9, 0.55, 195)])
+    assert told(unfinished, run(steep, held=held, **unknown)) == quiet
+
+
 def test_a_handful_of_steps_at_the_constants_loss():
     assert told(unfinished, run([1.5, 1.5, 1, 1.3, 1.29])) == ["warning"]
     assert told(unfinished, run([0.5, 0.5, 0.3, 0.3, 0.29])) == []

@@ -114,6 +114,12 @@ def test_steps_that_have_come_to_rest_are_not_too_short(first, expected):
     assert severities(update_ratio, case) == expected
 
 
+def test_weights_that_are_0_for_long_have_no_ratio():
+    size = np.where(np.arange(120) < 9, 0.0, 1.0)
+    case = survey({"a.weight": {"size": size, "change": 1e-9}}, logs=120, **LOST)
+    assert severities(update_ratio, case) == []
+
+
 def test_steps_of_nothing_at_all_are_another_matter():
     case = survey({"a.weight": {"change": 0.0}}, logs=200, **LOST)
     assert severities(update_ratio, case) == []

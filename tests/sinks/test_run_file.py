@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from plumbob.errors import FileError
 from plumbob.sinks import run_file
 from plumbob.sinks.run_file import RunFile
 from plumbob.types import Needs, Site, Survey
+from plumbob.watching import recorded
 from plumbob.watching.recorded import read_logs, read_run
 from sinking import broken, finding, log
 
@@ -79,6 +81,15 @@ def test_readable_while_it_is_written(writer):
     writer.write(log(1, sites=3))
     assert read_run(writer.folder).history.taken == 2
     writer.close()
+
+
+def test_no_signal_is_sent_where_it_would_stop_the_run(writer, monkeypatch):
+    about = {"host": socket.gethostname(), "process": os.getpid()}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
+        patch.setattr(os, "name", "nt")
+        assert recorded._died(about) is None
+    assert recorded._died(about) is False
 
 
 def test_nothing_but_nan(writer):
@@ -188,6 +199,13 @@ def test_where_nothing_can_be_written_the_training_goes_on(tmp_path, where):
     assert ended.returncode == 0, ended.stderr
     assert "trained to the end" in ended.stdout
     assert ended.stderr.count("the run is not recorded") == 1
+
+
+def test_a_file_that_cannot_be_begun_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("plumbob.sinks.run_file.TABLES", "CREATE TABLE full disk")
+    with pytest.raises(OSError, match=r"run\.sqlite"):
+        RunFile.new(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_no_run_is_refused(tmp_path):

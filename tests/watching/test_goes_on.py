@@ -20,7 +20,9 @@ def test_nothing_but_nan_goes_on_to_the_end():
     with watched(model, optimizer, loss=loss, graph=True) as watch:
         values = train(model, optimizer, loss)
     assert len(values) == 12
-    assert "PB101" in {f.code for f in watch.findings}
+    (first,) = (f for f in watch.findings if f.code == "PB701")
+    assert first.cause.startswith("0.weight was not finite before the first step")
+    assert "PB101" in {f.code for f in first.consequences}
     assert not watch.report.crashed
 
 

@@ -76,6 +76,14 @@ def test_bounded_and_without_nan_for_any_model():
     assert series(Log(step=0)) == {}
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e308])
+def test_a_broken_run_is_no_reason_to_warn(value):
+    marks = {"a": Mark(numel=4, size=value, gradient=value, change=1e300, lr=value)}
+    losses = ((0, np.inf), (1, value), (2, value))
+    log = Log(step=2, losses={"loss": losses}, held=losses, marks=marks)
+    assert not any(np.isnan(v) for v in series(log).values())
+
+
 def test_units_of_which_nothing_was_counted_say_nothing():
     z = of([[-1, 1], [-3, 3]])
     mute = Moments(

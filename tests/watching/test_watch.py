@@ -271,3 +271,11 @@ def test_a_compiled_model_keeps_its_graphs():
     survey = watch.report.survey
     assert [site.activation for site in survey.sites] == ["relu", None]
     assert set(survey.history.windows) == {"0", "2"}
+
+
+def test_what_is_refused_leaves_no_hooks():
+    net, loss = nn.Linear(2, 1), nn.MSELoss()
+    with pytest.raises(InputError, match="expected a torch optimiser"):
+        plumbob.watch(net, 5, loss=loss)
+    hooks = [net._forward_hooks, net._forward_pre_hooks, loss._forward_hooks]
+    assert not any(hooks)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plumbob.cli.options import FailOn, Format
+from plumbob.cli.options import Debug, FailOn, Format
 from plumbob.cli.outputs import tell
 from plumbob.errors import InputError
 
@@ -52,6 +52,7 @@ def run(
         FailOn | None,
         typer.Option(help="The mildest finding that gives exit status 1."),
     ] = None,
+    debug: Debug = False,
 ) -> int:
     """Run a training script and watch what it trains; the script is not changed.
 
@@ -73,6 +74,10 @@ def run(
         return watch(one, optimizers, **several)
 
     def keras() -> None:
+        from keras.backend import backend
+
+        if backend() != "torch":
+            return
         from plumbob.hosts.keras import Watcher
         from plumbob.hosts.keras_fits import fits
 
@@ -84,7 +89,7 @@ def run(
 
     with (
         ExitStack() as stack,
-        imported("keras", keras),
+        imported("keras", lambda: listener.safely(keras)),
         listening(begin) as listener,
     ):
         status, error = _played(script, context.args, module=module)
@@ -101,8 +106,8 @@ def run(
         print(f"plumbob stopped watching: {listener.broken}", file=sys.stderr)
     if not watches:
         print(
-            "plumbob: no optimiser of torch's or Keras's was made for a module's "
-            "parameters, so nothing was watched",
+            "plumbob: no optimiser of torch's, or of Keras's on torch, was made for "
+            "a module's parameters, so nothing was watched",
             file=sys.stderr,
         )
     return status or int(_fails(watches, fail_on))
@@ -146,6 +151,11 @@ def _exists(script: str) -> None:
     Raises:
         InputError: there is no such file.
     """
+    if script.startswith("-"):
+        raise InputError(
+            f"expected a script, got the option '{script}', which plumbob run does not "
+            "know; options of the script come after it"
+        )
     if not Path(script).is_file():
         raise InputError(
             f"expected a script, got '{script}', which is no file; give its path, or "

@@ -9,7 +9,7 @@ from keras import layers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plumbob.errors import InputError, one_line
+from plumbob.errors import InputError, PlumbobError, one_line
 from plumbob.survey.stream.unsaved import Hook
 from plumbob.verbs.watch import watch
 from plumbob.watching.outlets import say
@@ -54,6 +54,7 @@ class Watcher(keras.callbacks.Callback):
 
         Raises:
             InputError: Keras does not run on torch.
+            PlumbobError: an option is not one of `plumbob.watch`.
         """
         if keras.backend.backend() != "torch":
             raise InputError(
@@ -61,6 +62,16 @@ class Watcher(keras.callbacks.Callback):
                 "KERAS_BACKEND=torch before Keras is imported"
             )
         self.close()  # of a fit that has failed
+        self.broken = self.loss = None
+        try:
+            self._attach()
+        except PlumbobError:
+            raise
+        except Exception as error:  # a model of a kind that is not known
+            self.close()
+            say(f"nothing is watched, the training goes on ({one_line(error)})")
+
+    def _attach(self) -> None:
         model: Any = self.model
         optimizer = model.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -250,7 +261,7 @@ class Steps(torch.optim.Optimizer):
                 if id(variable) in self.shared and grad is not None and among == 1:
                     p, order = self.shared[id(variable)]
                     p.grad = grad.detach().permute(order)
-            self._say(variables)
+            self._say()
             self.take = lambda: apply(grads, trainable_variables)
             try:
                 return self.step()
@@ -259,7 +270,7 @@ class Steps(torch.optim.Optimizer):
 
         return applied
 
-    def _say(self, variables: Any) -> None:
+    def _say(self) -> None:
         group = self.param_groups[0]
         group["lr"] = float(self.keras.learning_rate)
         group["weight_decay"] = float(self.keras.weight_decay or 0.0)

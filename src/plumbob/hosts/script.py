@@ -56,6 +56,7 @@ class Listener:
         self.closed: list[Watch] = []
         self.waiting: list[Any] = []
         self.pending: Tensor | None = None
+        self.stepping = False  # an optimiser calls the loop's closure
         self.held: list[Tensor] = []
         self.unscaled: dict[int, tuple[Tensor, Tensor]] = {}
         self.asked: list[tuple[Tensor, Loss, Any, Any]] = []
@@ -66,15 +67,22 @@ class Listener:
         """Note a new optimiser; its models are looked for when one is called."""
         if type(optimizer).__module__.startswith("plumbob."):  # a host of its own
             return
+        # before its first step, which may call the models for the first time
+        optimizer.register_step_pre_hook(partial(self._steps, now=True))
+        optimizer.register_step_post_hook(partial(self._steps, now=False))
         self.waiting.append(optimizer)
         if self.hook is None:
             self.hook = register_module_forward_pre_hook(self._called)
 
+    def _steps(self, *_: Any, now: bool) -> None:
+        self.stepping = now
+
     def _called(self, *_: Any) -> None:
         if torch.is_grad_enabled():  # a summary may run the model before it trains
-            self._guarded(self._start)
+            self.safely(self._start)
 
-    def _guarded(self, act: Callable[..., None], *given: Any) -> None:
+    def safely(self, act: Callable[..., None], *given: Any) -> None:
+        """Do it, until something of ours has failed."""
         if self.broken is not None:
             return
         try:
@@ -108,11 +116,14 @@ class Listener:
                 watch.note(self.pending, name)
                 self.pending = None
 
-        return lambda *_: self._guarded(note)
+        return lambda *_: self.safely(note)
 
     def backward(self, tensors: Any) -> None:
-        """Note the loss that gradients are taken of; several before a step add up."""
-        self._guarded(self._backward, tensors)
+        """Note the loss that gradients are taken of; several before a step add up.
+
+        Within a step, which may ask its closure often, the first is the step's.
+        """
+        self.safely(self._backward, tensors)
 
     def _backward(self, tensors: Any) -> None:
         self._validated()
@@ -123,6 +134,8 @@ class Listener:
             self._judged(value)
             value = value.detach().reshape(())
             before = self.pending
+            if before is not None and self.stepping:
+                continue
             if before is not None and before.device == value.device:
                 value = value + before
             self.pending = value
@@ -144,7 +157,7 @@ class Listener:
 
     def computed(self, loss: Any, args: Any, kwargs: Any, value: Any) -> None:
         """Note a loss of torch's: the one of a step, or one on held-out data."""
-        self._guarded(self._computed, loss, args, kwargs, value)
+        self.safely(self._computed, loss, args, kwargs, value)
 
     def _computed(self, loss: Any, args: Any, kwargs: Any, value: Any) -> None:
         if isinstance(value, Tensor) and value.requires_grad and len(args) > 1:
@@ -169,7 +182,7 @@ class Listener:
         """End all watches; `error` is what ended the script."""
         if self.hook is not None:
             self.hook.remove()
-        self._guarded(self._validated)
+        self.safely(self._validated)
         for watch in self.watches.values():
             self._close(watch, error)
         self.watches.clear()
@@ -259,7 +272,7 @@ def _making(listener: Listener) -> Callable[[Any], Any]:
     def wrapper(original: Any) -> Any:
         def made(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
-            listener.made(self)
+            listener.safely(listener.made, self)
 
         return made
 

@@ -134,7 +134,8 @@ def ascending(
     if len(pull) < steps_above:
         return
     pulled = pull / (loss - base)
-    share = float(((pulled < pulled_below) & (-pull < times_below * loss)).mean())
+    above = loss - min(base, 0.0)  # a loss that begins below 0 has no such floor
+    share = float(((pulled < pulled_below) & (-pull < times_below * above)).mean())
     if share < share_above:
         return
     yield Finding(

@@ -14,7 +14,16 @@ from plumbob.types import Break, Finding, History, Needs, Remedy, Severity, Surv
     Needs.HISTORY,
     Severity.ERROR,
     since="0.1",
-    explains=("PB702", "PB704", "PB711", "PB715", "PB718"),
+    explains=(
+        "PB101",
+        "PB208",
+        "PB403",
+        "PB702",
+        "PB704",
+        "PB711",
+        "PB715",
+        "PB718",
+    ),
 )
 def loss_non_finite(survey: Survey, *, risen_above: float = 10.0) -> Iterator[Finding]:
     """The loss, a gradient or a weight has become NaN or infinite.
@@ -25,14 +34,15 @@ def loss_non_finite(survey: Survey, *, risen_above: float = 10.0) -> Iterator[Fi
         overflow, a logarithm or quotient of 0) or going backward (a root at 0), and the
         first thing that is not finite tells which: a loss while the weights are finite,
         or a gradient while its loss is. A loss that rose far before it broke was
-        thrown there by the steps.
+        thrown there by the steps, unless its data are seen to be broken.
 
     Evidence:
         step: the first at which a loss, gradient or weight is not finite. losses: how
         many losses are not; gradients, weights: of how many parameters at that step.
         start, before: the first loss and the last finite one before it.
         limit, low, high: the largest number of the dtype, and the ends of the finite
-        values that went into the operation that broke, where it is known.
+        values that went into the operation that broke, where it is known. values: how
+        many numbers of the batch are not finite, `of` its numbers, where these are it.
 
     Args:
         risen_above: how many times the first loss the last finite one must be for the
@@ -136,18 +146,27 @@ def _cause(
 ) -> tuple[str, str]:
     slow = "lower the learning rate; or warm it up from near 0; or clip the "
     slow += "gradient's norm"
+    origin = survey.first_break
+    if origin is not None and origin.cause in {"input", "target"}:
+        evidence |= {"values": origin.values, "of": origin.of}
+        return (
+            f"the data: {{values}} of {{of}} numbers in the {origin.cause} of that "
+            "batch {values:is|are} NaN or infinite",
+            "Clean the data: fill in or leave out what is missing, and look for a "
+            "division or logarithm of 0 where they are scaled.",
+        )
     if risen:
         return (
             "the loss had risen from {start} to {before} before: the steps throw the "
             "parameters out",
             f"{slow[0].upper()}{slow[1:]}.",
         )
-    origin = survey.first_break
     if origin is not None and origin.cause != "weight":
         return _broken(origin, evidence)
     if origin is not None and not evidence["step"]:  # later ones a step has spoilt
         return (
-            "a weight was not finite before the first step, or this made it so",
+            f"{_braced(origin.parameter or 'a weight')} was not finite before the "
+            "first step, or this made it so",
             "Look at the weights as they are drawn or loaded, and at the first batch.",
         )
     if what == "weight":
@@ -169,14 +188,8 @@ def _cause(
 
 
 def _broken(found: Break, evidence: dict[str, int | float]) -> tuple[str, str]:
-    if found.cause in {"input", "target"}:
-        return (
-            f"the data: a batch holds NaN or Inf in its {found.cause}s",
-            "Clean the data: fill in or leave out what is missing, and look for a "
-            "division or logarithm of 0 where they are scaled.",
-        )
     place = "the loss" if found.place is None else found.place or "the model"
-    where = f"{found.operation} in {place}".replace("{", "{{").replace("}", "}}")
+    where = _braced(f"{found.operation} in {place}")
     cause = found.cause.replace("-", " ")
     evidence |= {"low": found.low, "high": found.high, "limit": found.limit}
     return (
@@ -184,3 +197,8 @@ def _broken(found: Break, evidence: dict[str, int | float]) -> tuple[str, str]:
         "{low} to {high}",
         f"Mend {where}; or lower the learning rate, if its inputs have grown.",
     )
+
+
+def _braced(text: str) -> str:
+    """Return a text as a template's."""
+    return text.replace("{", "{{").replace("}", "}}")

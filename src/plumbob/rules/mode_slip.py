@@ -63,9 +63,9 @@ def mode_slip(
             and 2.0 (never and 3.4). Without dropout of one half: 0.6 and 0.8, hence
             info. Evaluated in training mode, dropout of one half took 8 and 2 points
             off the best accuracy shown, eight batch norms 2 and 2, three under 1.
-        gained_below: what counts as next to nothing gained: where a mode may be meant
-            (frozen statistics, batches of one, all of a training in evaluation mode),
-            it is a warning only then.
+        gained_below: what counts as next to nothing gained on the best constant's
+            loss: where a mode may be meant (frozen statistics, batches of one, all of a
+            training in evaluation mode), it is a warning only then.
         steps_above: steps from which that is judged.
 
     Remedy:
@@ -93,7 +93,9 @@ def mode_slip(
     assert history is not None
     passes, won = history.passes, gained(history)
     trained = passes.training + passes.trained_in_eval
-    stuck = won is not None and won < gained_below and history.taken >= steps_above
+    # without a constant's loss it may have been learnt before: a model that is tuned
+    stuck = won is not None and won < gained_below and history.constant is not None
+    stuck &= history.taken >= steps_above
     evidence: dict[str, int | float] = {
         "slipped": passes.trained_in_eval,
         "trained": trained,

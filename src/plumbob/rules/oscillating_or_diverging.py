@@ -8,7 +8,7 @@ import numpy as np
 from plumbob.remedies import slower
 from plumbob.rule import rule
 from plumbob.trends import FIRST, SURE, Standing, middle, reach, standing
-from plumbob.types import Finding, Needs, Severity, Survey
+from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 SHARE = 0.1  # of the learning rate, where nothing tells how much too long steps are
 
@@ -62,7 +62,9 @@ def oscillating_or_diverging(
         Whatever the targets are, the output's bias alone can come to the constant's
         loss. So where steps promise all there is to fall many times over, and the loss
         rests above the constant's, each undoes what others did, even of the bias: they
-        are too long for so small batches, or for so much momentum.
+        are too long for so small batches, or for so much momentum. And a loss that
+        rises though no step promises as much as Polyak's does is raised by something
+        else: targets that grow, as those of a value function, or a weight within it.
 
     Evidence:
         level: the loss, the median of means over the last quarter of `steps` steps.
@@ -80,7 +82,9 @@ def oscillating_or_diverging(
     Args:
         risen_above: how many times its start, and the constant's loss, the level must
             be for a loss that has risen, two standard errors taken off.
-        far_above: how many times, for an error: it has left all that is known.
+        far_above: how many times, for an error: it has left all that is known. Both are
+            info where all of `few` measured steps or more are shorter than Polyak's,
+            and nothing else below is so.
         reach_above: 2, where a parabola has its bottom.
         learnt_below: the share of what there is to learn that counts as nothing.
         goal: the share that was learnt, where all is lost again.
@@ -153,6 +157,11 @@ def oscillating_or_diverging(
     if long:
         evidence["reach"] = late if late > reach_above else thrown
     far = diverged and known and now.level > far_above * usual
+    lengths = steps[np.isfinite(steps)]
+    calm = diverged and not (lost or wild or undone) and len(lengths) >= few
+    calm = calm and bool(lengths.max() < 1)
+    if calm:
+        evidence["reach"] = float(lengths.max())
     if known:
         evidence |= {"had": had, "wild": now.wild}
     if undone:
@@ -170,14 +179,24 @@ def oscillating_or_diverging(
         message += "the best constant output has {constant}"
     yield Finding(
         message=message,
-        cause=_cause(long, late > reach_above, undone),
+        cause="no measured step promised more than {reach} times what the loss could "
+        "fall by, so none overshot: what the loss asks for has changed on the way"
+        if calm
+        else _cause(long, late > reach_above, undone),
         evidence=evidence,
-        severity=Severity.ERROR
+        severity=Severity.INFO
+        if calm
+        else Severity.ERROR
         if far
         else Severity.WARNING
         if known or now.level > far_above * usual
         else Severity.INFO,
-        remedy=slower(
+        remedy=Remedy(
+            advice="Look whether the targets or the loss change while it trains; or "
+            "lower the learning rate all the same."
+        )
+        if calm
+        else slower(
             survey,
             "Lower the learning rate; or warm it up from near 0; or clip the "
             "gradient's norm; or take larger batches; or scale inputs and targets.",

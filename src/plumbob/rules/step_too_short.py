@@ -33,18 +33,20 @@ def step_too_short(
     gained_below: float = 0.2,
     steps_above: int = 200,
     swallowed_above: float = 0.9,
+    swallows_below: float = 0.5,
     large_above: float = 10.0,
 ) -> Iterator[Finding]:
     """The steps are so short that the weights stay where they began.
 
     Why:
-        If the lengths of all steps together, in units of the weight's own size, come
-        to a few hundredths, then the weights are still the initial ones to within a few
+        If the lengths of all steps together, in units of the weight's own size, come to
+        a few hundredths, then the weights are still the initial ones to within a few
         hundredths, whatever the directions. So little is enough where nearly all has
-        been learnt before; elsewhere it is not. The gradient tells whether the loss
-        could fall: g.dw is what a step promises. Where what is left is more than all
-        steps so far again could bring, at that promise, the step is too short, not the
-        goal reached.
+        been learnt before, as by a model that is tuned; elsewhere it is not. It is info
+        where the best constant's loss is not known, which tells them apart. The
+        gradient tells whether the loss could fall: g.dw is what a step promises. Where
+        what is left is more than all steps so far again could bring, at that promise,
+        the step is too short, not the goal reached.
 
         Beside weights that were drawn far too large any step is short: where the same
         steps would have been long enough beside random weights of the usual size, one
@@ -54,7 +56,9 @@ def step_too_short(
           instead of once an epoch, say. Exact, and an error where it was never above.
         - Adam's epsilon above the root of the second moment: the step is then lr
           g / eps, not lr, and falls with the gradient. Where eps is larger than usual
-          that is its doing, else the gradient is too small.
+          that is its doing, else the gradient is too small. As this is exact, it is
+          told of an eps that is larger than usual also while the loss falls, if the
+          steps so far again could not bring what is left.
 
         A warm-up in its beginning is not meant: while the learning rate rises it is
         waited for.
@@ -75,6 +79,10 @@ def step_too_short(
         gained_below: share of what was to be learnt below which it is told.
         steps_above: steps of a training that is going on before it is told.
         swallowed_above: share of elements below epsilon from which it is told.
+        swallows_below: share of what was to be learnt, from a constant's loss on,
+            below which it is told of a larger eps though the loss falls: less than
+            half. (Since an unseen run that was told of it at first, and had come 24 %
+            of the way at its end.)
         large_above: how many times as large as usual weights are of which this is told
             as the cause; no scheme draws them so. Set after seeing weights of 50 times
             the usual size called slow.
@@ -143,21 +151,27 @@ def step_too_short(
         )
         return
     waits = history.taken < (LEAST if history.over else steps_above)
-    if rising or waits or progress is None or learns:
+    if rising or waits or progress is None:
         return
+    found = _promise(history)
+    far_off = found is not None and found["needed"] > history.taken
     share = np.median([_last(course.swallowed) for course in pulled.values()])
-    if share > swallowed_above:
-        yield _swallowed(survey, evidence | {"swallowed": float(share)})
-    elif (found := _promise(history)) is not None:
+    eps = _epsilon(survey)
+    late = eps > USUAL and progress < swallows_below and far_off
+    late &= history.constant is not None
+    if share > swallowed_above and (late or not learns):
+        yield _swallowed(evidence | {"swallowed": float(share), "eps": eps})
+    elif found is not None and far_off and not learns:
         moved = [
             (path(history, c), _times(c, s)) for c, s in travellers(survey).values()
         ]
         far = max((one for one, _ in moved), default=1.0)
-        if far < path_below and found["needed"] > history.taken:
+        if far < path_below:
             times = float(np.median([times for _, times in moved]))
             large = times >= large_above and far * times >= path_below
             evidence |= found | {"path": far, "steps": history.taken}
-            yield _short(evidence | ({"times": times} if large else {}))
+            evidence |= {"times": times} if large else {}
+            yield _short(evidence, sure=history.constant is not None)
 
 
 def _pulled(course: Course) -> bool:
@@ -198,17 +212,20 @@ def _promise(history: History) -> dict[str, int | float] | None:
     return {"promise": promise, "loss": loss, "needed": left / promise}
 
 
-def _swallowed(survey: Survey, evidence: dict[str, int | float]) -> Finding:
+def _epsilon(survey: Survey) -> float:
     groups = survey.optimizer.groups if survey.optimizer else ()
-    eps = max((group.eps for group in groups), default=0.0)
-    large = eps > USUAL
+    return max((group.eps for group in groups), default=0.0)
+
+
+def _swallowed(evidence: dict[str, int | float]) -> Finding:
+    large = evidence["eps"] > USUAL
     return Finding(
         message="epsilon, {eps:.2g}, is above the root of the second moment for "
         "{swallowed:.0%} of a parameter's elements, the median over parameters",
         cause="epsilon is large: the step is lr g / eps instead of about lr"
         if large
         else "the gradients are as small as that: they vanish on their way back",
-        evidence=evidence | {"eps": eps},
+        evidence=evidence,
         severity=Severity.WARNING if large else Severity.INFO,
         remedy=Remedy(
             advice="Give the optimiser an eps of the usual size; or raise the learning "
@@ -220,18 +237,24 @@ def _swallowed(survey: Survey, evidence: dict[str, int | float]) -> Finding:
     )
 
 
-def _short(evidence: dict[str, int | float]) -> Finding:
+def _short(evidence: dict[str, int | float], *, sure: bool) -> Finding:
     large = "times" in evidence
     return Finding(
         message="{steps} steps together are {path:.2g} times as long as the weight "
-        "that went farthest, and {gained:.0%} of what was to be learnt is learnt",
+        "that went farthest, and "
+        + (
+            "{gained:.0%} of what was to be learnt is learnt"
+            if sure
+            else "the loss, {loss}, has come {gained:.0%} of the way from its start to "
+            "its floor"
+        ),
         cause="the weights are {times:.3g} times as large as random ones of their "
         "maps, the median: it is beside those that the steps are short"
         if large
         else "the learning rate, {lr:.2g}, is too low: at the {promise:.2g} that a "
         "step promises, what is left would take {needed:.3g} steps",
         evidence=evidence,
-        severity=Severity.INFO if large else Severity.WARNING,
+        severity=Severity.INFO if large or not sure else Severity.WARNING,
         remedy=Remedy(
             advice="Draw the weights anew, by the scheme of Xavier or He."
             if large

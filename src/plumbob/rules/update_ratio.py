@@ -7,6 +7,7 @@ import numpy as np
 from plumbob.progress import gained
 from plumbob.rule import rule
 from plumbob.travel import ratios, travellers
+from plumbob.trends import middle
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 BURST = 5  # measured steps; the length of a start, and the least that is judged
@@ -120,11 +121,11 @@ def update_ratio(
             and history.taken >= (LEAST if history.over else steps_above),
         )
     every = np.array([ratios(course) for course, _ in moved.values()])[:, logs]
-    middle, first = float(np.nanmedian(every)), float(np.nanmedian(every[:, :BURST]))
-    idle = progress is None or progress < gained_below
-    small = 0 < middle < ratio_below and first < ratio_below
-    if small and history.taken >= steps_above and idle:
-        yield _short(evidence | {"ratio": middle}, lost=progress is not None)
+    usual, first = middle(every.ravel()), middle(every[:, :BURST].ravel())
+    if not usual or first is None or max(usual, first) >= ratio_below:
+        return
+    if history.taken >= steps_above and (progress is None or progress < gained_below):
+        yield _short(evidence | {"ratio": usual}, lost=progress is not None)
 
 
 def _many(survey: Survey) -> bool:

@@ -12,6 +12,7 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 from shlex import join
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ class RunFile:
             try:
                 return cls(place)
             except sqlite3.Error as error:
+                rmtree(place, ignore_errors=True)  # half of a run is none
                 raise OSError(f"{place / NAME}: {error}") from error
         raise OSError(f"no name beside {folder} is free")
 

@@ -99,12 +99,12 @@ class Log:
     those of every step since the last log, as (step, value), by the name of what was
     trained on them ("loss" where there is one optimiser), `held` those without
     gradients: validation losses. `passes`, `looked`, `uncleared` and `skipped` are
-    counted from the start: how often a first backward pass of a step found gradients of
-    parameters, how often they still were those of a step before, and how many steps a
-    gradient scaler left out. `apart` maps a parameter whose copies on the ranks differ
-    to by how much of its size. `unheld` are parameters that got a gradient and are in
-    no optimiser. `scale` is the factor of a scaled loss. `why` is
-    "every", "start" or what was seen: "loss", "gradient", "end".
+    counted from the start: `looked` are steps whose backward passes were heard,
+    `uncleared` those of them whose first pass found gradients of the step before, and
+    `skipped` those that a gradient scaler left out. `apart` maps a parameter whose
+    copies on the ranks differ to by how much of its size. `unheld` are parameters that
+    got a gradient and are in no optimiser. `scale` is the factor of a scaled loss.
+    `why` is "every", "start" or what was seen: "loss", "gradient", "end".
     """
 
     step: int

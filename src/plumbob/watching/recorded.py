@@ -223,6 +223,8 @@ def _died(about: Any) -> bool | None:
     process = about.get("process")
     if about.get("host") != socket.gethostname() or not isinstance(process, int):
         return None
+    if os.name != "posix":  # where the signal 0 is Ctrl-C
+        return None
     try:
         os.kill(process, 0)
     except ProcessLookupError:

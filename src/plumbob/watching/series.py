@@ -12,6 +12,7 @@ QUANTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
 WORST = 3  # places of each kind
 
 
+@np.errstate(all="ignore")  # a broken run's values are what they are
 def series(log: Log) -> dict[str, float]:
     """Return at most some 60 numbers of a log by name; none of them is NaN.
 

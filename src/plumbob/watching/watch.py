@@ -20,6 +20,7 @@ from plumbob.judge import Verdict, judge
 from plumbob.settings import Settings
 from plumbob.survey.about import about
 from plumbob.survey.history import Past
+from plumbob.survey.optimizer import each
 from plumbob.survey.stream.several import as_one, bare, roots
 from plumbob.survey.stream.stream import Stream
 from plumbob.types import Change, Finding, Log, Rule, Severity, Survey
@@ -61,7 +62,7 @@ class Watch:
         graph: bool = True,
         run: Path | None = None,
     ) -> None:
-        given = as_one(model)
+        given, _ = as_one(model), [*each(optimizer or ())]  # before there are hooks
         self.model, self.optimizer = bare(given), optimizer
         self.rules, self.settings, self.make_report = rules, settings, report
         self.every, self.graph, self.run = every, graph, run
@@ -151,7 +152,8 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         if error is not None and not self.over:
-            self.outlets.event(self.past.last.step, "exception", one_line(error))
+            at = max(0, self.stream.taken - 1)
+            self.outlets.event(at, "exception", one_line(error))
         self.close()
 
     def close(self) -> None:
@@ -307,11 +309,8 @@ class Watch:
     def _know_more(self) -> None:
         """Once there are enough samples, ask again what the loss can be on them."""
         feed = self.feed
-        if (
-            self.start
-            and feed.first
-            and (self.over or (feed.full and not feed.aimless))
-        ):
+        enough = self.over or (feed.full and not feed.aimless)
+        if self.start and feed.first and enough:
             with self._asleep():
                 loss = self.criterion.loss
                 self.start = refined(self.start, self.model, feed.first, loss)

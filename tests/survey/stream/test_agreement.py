@@ -99,6 +99,19 @@ def test_a_store_that_has_gone_with_another_rank_is_waited_for_by_nobody(monkeyp
     one.ranks = 2
     assert one.deserted()
     one.leave()
+    monkeypatch.undo()
+    assert one.deserted()  # there is no group any more
+
+
+def test_where_ranks_cannot_ask_each_other_none_goes_on(monkeypatch):
+    def refused(*_, **__):
+        raise RuntimeError("No backend type associated with device type cpu")
+
+    monkeypatch.setattr(agreement.distributed, "all_reduce", refused)
+    one = Agreement()
+    assert not one.any(False, torch.device("cpu"))
+    one.ranks = 2
+    assert one.any(False, torch.device("cpu"))
 
 
 def test_parts_that_are_all_zero_are_not_yet_known_to_be_copies(monkeypatch):

@@ -31,3 +31,22 @@ def test_a_compiled_model_is_one_graph_whose_steps_and_losses_are_known():
     assert [s for log in logs for s, _ in log.losses["loss"]] == list(range(9))
     assert (logs[-1].looked, logs[-1].uncleared) == (8, 5)
     assert logs[0].windows["0"].z.count[0] == 5
+
+
+def test_a_step_that_is_compiled_holds_nothing_of_ours():
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    net = nn.Linear(6, 1)
+    optimizer = torch.optim.Adam(net.parameters(), torch.tensor(0.01))
+    logs = []
+    stream = Stream(net, optimizer, every=2, burst=1, on_log=logs.append)
+    step = torch.compile(lambda: optimizer.step(), backend="eager")
+    for _ in range(5):
+        optimizer.zero_grad()
+        net(torch.randn(5, 6)).square().mean().backward()
+        step()
+    stream.close()
+    assert stream.broken is None
+    assert [log.step for log in logs if log.marks] == [0, 2, 4]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1

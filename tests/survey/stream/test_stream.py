@@ -350,3 +350,28 @@ def test_asleep_it_notes_nothing(net):
     stream.close()
     assert not logs
     assert stream.taken == 0
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_part_of_a_script_and_an_optimiser_named_twice():
+    net = nn.Sequential(torch.jit.script(nn.Linear(8, 4)), nn.Linear(4, 3))
+    logs, optimizer = [], sgd(net)
+    stream = Stream(net, [optimizer, optimizer], every=1, on_log=logs.append)
+    go(stream, net, optimizer, 3)
+    stream.close()
+    assert stream.broken is None
+    assert [log.step for log in logs] == [0, 1, 2]
+    assert set(logs[0].windows) == {"1"}
+
+
+def test_ranks_of_a_model_without_parameters(monkeypatch):
+    weight, net = nn.Parameter(torch.ones(3)), nn.ReLU()
+    optimizer = torch.optim.SGD([weight], 0.1)
+    stream = Stream(net, optimizer, every=1, on_log=lambda log: None)
+    monkeypatch.setattr(stream.agreement, "ranks", 2)
+    monkeypatch.setattr(stream.agreement, "reach", lambda names: None)
+    monkeypatch.setattr(stream.agreement, "deserted", lambda: False)
+    net(weight).sum().backward()
+    optimizer.step()  # where nothing can be asked
+    assert stream.broken is not None
+    stream.close()

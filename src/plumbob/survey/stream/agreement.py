@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed
 
 WAIT = timedelta(seconds=5)  # for other ranks to come to their first measured step
+GONE = (RuntimeError, ValueError)  # ranks, their store, or the whole group
 EQUAL = 1e-6  # of its size; copies that are in step are the same to the last bit
 
 _numbers = count()
@@ -51,7 +52,7 @@ class Agreement:
     def leave(self) -> None:
         """Tell the others not to wait for this rank any more."""
         if self.ranks > 1 and distributed.is_initialized():
-            with suppress(RuntimeError):  # the store has gone, and with it the others
+            with suppress(*GONE):
                 _store().set(f"plumbob/{self.number}/left", "1")
 
     def deserted(self) -> bool:
@@ -64,15 +65,18 @@ class Agreement:
             return False
         try:
             return _store().check([f"plumbob/{self.number}/left"])
-        except RuntimeError:  # the store has gone, with the rank that kept it
+        except GONE:
             return True
 
     def any(self, here: bool, device: torch.device) -> bool:
-        """Return whether something is so on any rank."""
+        """Return whether something is so on any rank, or cannot be asked."""
         if self.ranks == 1:
             return here
         flag = torch.tensor([float(here)], device=device)
-        distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
+        try:
+            distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
+        except GONE:  # or there is no way between where the parameters are
+            return True
         return bool(flag.item())
 
     def apart(self, sums: Tensor) -> Tensor:

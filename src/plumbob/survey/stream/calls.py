@@ -93,7 +93,7 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
     for part in module.children():
         if isinstance(part, HELD):
             yield from _parts(part)
-        else:
+        elif not isinstance(part, torch.jit.ScriptModule):  # it takes no hooks
             yield part
 
 

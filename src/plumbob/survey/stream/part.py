@@ -132,15 +132,11 @@ class Part:
 
         Of what other ranks hold no more is known than that it is alike.
         """
-        found = self.unknown()
+        found = torch.full_like(self.factors, nan).repeat(1, KINDS)
         squares = self.samples.sums([(self.before * self.before).sum(1)])[0]
         ranks = [torch.distributed.get_world_size(group) for group in self.groups]
         found[: len(squares), WW] = squares * self.samples.factors * prod(ranks)
         return found
-
-    def unknown(self) -> Float[Tensor, "rows kinds"]:
-        """Return what is measured where nothing could be."""
-        return torch.full_like(self.factors, nan).repeat(1, KINDS)
 
     def checks(self) -> Float[Tensor, "4 some"]:
         """Return by what copies on other ranks are told from these."""
@@ -167,7 +163,7 @@ class Part:
 def _beside(numbers: Sequence[float | Tensor], like: Tensor) -> Tensor:
     """Return numbers, of which some are on the device of a tensor, as one beside it."""
     if not any(isinstance(n, Tensor) for n in numbers):
-        there = torch.tensor(numbers, dtype=like.dtype)  # made on the device it waits
+        there = torch.tensor(numbers, dtype=like.dtype, device="cpu")  # there it waits
         return there.to(like.device, non_blocking=True)
     return torch.stack([
         n.to(like) if isinstance(n, Tensor) else like.new_full((), n) for n in numbers

@@ -26,7 +26,7 @@ from plumbob.survey.stream.scaling import Scaling
 from plumbob.survey.stream.several import bare
 from plumbob.survey.stream.steps import bare_optimizer, tells, with_closure
 from plumbob.survey.stream.units import Taps
-from plumbob.survey.stream.unsaved import Hook
+from plumbob.survey.stream.unsaved import StepHook
 from plumbob.types import Log
 
 PATIENCE = 10  # steps that a log waits for the slowest of several optimisers
@@ -64,7 +64,7 @@ class Stream:
         self.model = bare(model)
         self.on_log, self.before_step, self.after_step = on_log, before_step, after_step
         several = [bare_optimizer(one) for one in each(optimizer or ())]
-        self.optimizers = [one for one in several if tells(one)]
+        self.optimizers = list({id(o): o for o in several if tells(o)}.values())
         groups = [group for one in several for group in one.param_groups]
         # without an optimiser that tells of its steps, what `step` is between
         self.by_hand = SimpleNamespace(
@@ -98,8 +98,8 @@ class Stream:
         self.handles: list[Any] = []
         for one in self.optimizers:
             self.handles += [
-                one.register_step_pre_hook(Hook(self._before)),
-                one.register_step_post_hook(Hook(self._after)),
+                one.register_step_pre_hook(StepHook(self._before)),
+                one.register_step_post_hook(StepHook(self._after)),
             ]
         self._begin()
 
@@ -193,14 +193,14 @@ class Stream:
     def _look(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
         if self.on_the_way:
             self._send()
-        if not self.scaling.none:
-            self.scaling.look()
         if id(optimizer) not in self.leftovers:
             self._first(optimizer)
         if id(optimizer) not in self.owed:
             if not (self.taken + 1) % EVERY and self.agreement.ranks == 1:
                 self.glances.gradient(optimizer, self.taken + 1)
             return None
+        if not self.scaling.none:
+            self.scaling.look()
         self.marks.look(optimizer)
         look = partial(self._safely, self.marks.look_at_gradients, optimizer)
         inside = with_closure(args, kwargs, look)
@@ -296,7 +296,8 @@ class Stream:
         if self.agreement.deserted():
             self.marks.together, self.agreement.ranks = False, 1
             return self.broken is not None
-        device = next(self.model.parameters()).device
+        parameters = self.model.parameters()
+        device = next((p.device for p in parameters), torch.device("cpu"))
         if self.agreement.any(self.broken is not None, device):
             self.broken = self.broken or "something went wrong on another rank"
             self.marks.together = False

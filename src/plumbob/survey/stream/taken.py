@@ -151,16 +151,15 @@ def _moments(rows: Float[Any, "rows units"]) -> Moments:
     """Return the moments; of a unit that was not finite throughout, none."""
     fine = np.isfinite(rows[SQUARES]) & (rows[COUNT] > 0)
     spoilt = rows[SPOILT] if len(rows) > ROWS else np.where(fine, 0, rows[COUNT])
-    count = np.where(fine, rows[COUNT], 0).astype(np.int64)
-    total = np.where(fine, rows[SUM], 0.0)
+    own = np.where(fine, rows[:ROWS], np.array([0.0, *EMPTY])[:, None])
+    count, total = own[COUNT], own[SUM]
     mean = total / np.maximum(count, 1)
-    squares = np.where(fine, rows[SQUARES], 0.0)
     return Moments(
-        count=count,
-        mean=np.where(fine, rows[SHIFT], 0.0) + mean,
-        m2=np.maximum(squares - total * mean, 0.0),
-        low=np.where(fine, rows[LOW], np.inf),
-        high=np.where(fine, rows[HIGH], -np.inf),
-        positive=np.where(fine, rows[POSITIVE], 0).astype(np.int64),
+        count=count.astype(np.int64),
+        mean=own[SHIFT] + mean,
+        m2=np.maximum(own[SQUARES] - total * mean, 0.0),
+        low=own[LOW],
+        high=own[HIGH],
+        positive=own[POSITIVE].astype(np.int64),
         nonfinite=spoilt.astype(np.int64),
     )

@@ -19,7 +19,7 @@ from plumbob.survey.tally import SATURATED_ABOVE, by_unit
 from plumbob.types import Site
 
 LARGE = 2**18  # elements of a result; of a larger one evenly spaced rows are measured,
-LEAST = 512  # or places, so many at least,
+LEAST = 512  # or places, about so many at least,
 MANY = 16  # of so many samples
 PILOT = 16  # rows whose mean is the first shift
 

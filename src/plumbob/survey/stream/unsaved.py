@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import torch
+
 
 class Unsaved:
     """A hook; what a pickle or a deep copy of its module holds in its place is nothing.
@@ -26,3 +28,15 @@ class Hook(Unsaved):
     def __call__(self, *given: Any) -> Any:
         """Do it."""
         return self.act(*given)
+
+
+class StepHook(Hook):
+    """One of an optimiser; the graph of a step that is compiled breaks here once."""
+
+    def __init__(self, act: Callable[..., Any]) -> None:
+        super().__init__(act)
+        self.apart = torch.compiler.disable(act)  # dear, so for these alone
+
+    def __call__(self, *given: Any) -> Any:
+        """Do it."""
+        return (self.apart if torch.compiler.is_compiling() else self.act)(*given)
