@@ -54,7 +54,8 @@ class Certificate:
         verdict = "holds" if self.holds else "does NOT hold"
         what = f"{self.code} {self.rewrite}, " if self.rewrite else ""
         return (
-            f"{what}{self.claim.value}: {verdict} on {self.probes} probes (seed {self.seed}):"
-            f" {self.identity_ulps:.3g} ulps of float64 (bound {self.bound:.3g}),"
-            f" {self.stored_ulps:.3g} ulps of {self.dtype} (before: {self.rounding:.3g})"
+            f"{what}{self.claim.value}: {verdict} on {self.probes} probes "
+            f"(seed {self.seed}): {self.identity_ulps:.3g} ulps of float64 "
+            f"(bound {self.bound:.3g}), {self.stored_ulps:.3g} ulps of {self.dtype} "
+            f"(before: {self.rounding:.3g})"
         )

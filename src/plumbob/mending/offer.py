@@ -15,6 +15,8 @@ class Offer:
     `act` changes a model of this structure in place, whatever its values, and raises
     InputError where it must not. `cleared` are the parameters of which it leaves rows
     at 0, so that they can go or be frozen. `place` is a parameter, or a module.
+    `structural`: modules are exchanged or get other shapes, so that what was proved
+    before says nothing of the model after.
     """
 
     rewrite: str
@@ -24,6 +26,7 @@ class Offer:
     steps: tuple[str, ...]
     act: Callable[[nn.Module], None]
     cleared: tuple[str, ...] = ()
+    structural: bool = False
     effects: tuple[str, ...] = ()
 
 

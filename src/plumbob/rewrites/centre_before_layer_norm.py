@@ -7,7 +7,7 @@ from plumbob.mending.plan import Plan
 
 
 def centre_before_layer_norm(plan: Plan) -> Iterator[Offered]:
-    """Take the mean off a bias (an embedding, a norm's bias) that is read by layer norms.
+    """Take the mean off a bias that is read by layer norms.
 
     Why:
         One direction of the parameter is lost; without it values can be

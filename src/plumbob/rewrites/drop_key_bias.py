@@ -1,4 +1,4 @@
-"""softmax(q.(k + b)) = softmax(q.k + q.b) = softmax(q.k): q.b is the same for all keys."""
+"""softmax(q.(k + b)) = softmax(q.k + q.b) = softmax(q.k): q.b is one for all keys."""
 
 from collections.abc import Iterator
 

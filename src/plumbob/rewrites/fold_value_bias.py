@@ -1,4 +1,4 @@
-"""sum_j p_j (v_j + b) = sum_j p_j v_j + b where the p_j sum to one: it passes attention."""
+"""sum_j p_j (v_j + b) = sum_j p_j v_j + b, where the p_j sum to one: b passes."""
 
 from collections.abc import Iterator
 

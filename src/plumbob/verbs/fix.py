@@ -34,7 +34,7 @@ def fix(
         data: what it is fed: a batch, a tuple, a mapping or a loader.
         goal: "inference" also moves what other parameters carry; "training" does only
             what changes no training either, but for the side effects that are named.
-        mode: "drop" takes parameters away, "zero" keeps the names and freezes them at 0.
+        mode: "drop" takes parameters away, "zero" keeps the names and freezes them.
         select: codes of rules (PB301,PB303) or names of rewrites; all if not given.
         optimizer: whoever trains the model; a copy comes back in its place.
         seed: of the random values of the certificates.
@@ -58,6 +58,7 @@ def fix(
         (True, True)
     """
     from plumbob.mending.mended import Mended
+    from plumbob.mending.offer import Offer
     from plumbob.rewrites import REWRITES
     from plumbob.survey.batches import batches
     from plumbob.verbs.all_or_nothing import copied
@@ -77,6 +78,8 @@ def fix(
                 if chosen is None or {offer.code, offer.rewrite} & chosen
             ]
             did = _done(mended, batch, places, found, mode, held, seed, tell)
+            if did and any(isinstance(p, Offer) and p.structural for p in places):
+                plan = None
             done = done or did
         if not done:
             break
