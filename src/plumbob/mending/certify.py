@@ -2,7 +2,14 @@
 
 import copy
 import random
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +37,7 @@ def certify(
     *,
     claim: Safety = Safety.EXACT,
     steps: Sequence[str] = (),
+    kept: Collection[str] = (),
     probes: int = 3,
     seed: int = 0,
 ) -> Certificate:
@@ -53,6 +61,8 @@ def certify(
         data: what the model is fed: a tensor, a tuple, a mapping or a loader.
         claim: EXACT or EVAL_ONLY.
         steps: the proof in words, to be kept with the numbers.
+        kept: parameters whose values the theorem is about: they stay as given. A unit
+            that is dead by its weights is so only with these.
         probes: comparisons: the first of the given batch and parameters, the others
             of random ones. Inputs that are no floating-point numbers, or not finite,
             stay as given.
@@ -91,7 +101,7 @@ def certify(
             torch.manual_seed(seed + number)
             wide, batch = _wide(model), _cast(given)
             if number:
-                _randomise(wide)
+                _randomise(wide, kept)
                 batch = _drawn(batch)
             new, jittered = _rewritten(wide, act), _jittered(wide)
             shows = True
@@ -148,10 +158,10 @@ def _rewritten(model: nn.Module, act: Callable[[nn.Module], object]) -> nn.Modul
     return model
 
 
-def _randomise(model: nn.Module) -> None:
+def _randomise(model: nn.Module, kept: Collection[str]) -> None:
     """Move every parameter by about half its size, from 0 to about a half."""
-    for p in model.parameters():
-        if p.is_floating_point() and p.numel():
+    for name, p in model.named_parameters():
+        if p.is_floating_point() and p.numel() and name not in kept:
             size = p.square().mean().sqrt()
             p.add_(torch.randn_like(p), alpha=0.5 * (float(size) or 1.0))
 

@@ -16,7 +16,8 @@ class Offer:
     InputError where it must not. `cleared` are the parameters of which it leaves rows
     at 0, so that they can go or be frozen. `place` is a parameter, or a module.
     `structural`: modules are exchanged or get other shapes, so that what was proved
-    before says nothing of the model after.
+    before says nothing of the model after. `kept` are the parameters whose values the
+    proof rests on, so that certificates do not draw them at random.
     """
 
     rewrite: str
@@ -27,6 +28,7 @@ class Offer:
     act: Callable[[nn.Module], None]
     cleared: tuple[str, ...] = ()
     structural: bool = False
+    kept: frozenset[str] = frozenset()
     effects: tuple[str, ...] = ()
 
 

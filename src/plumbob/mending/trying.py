@@ -71,8 +71,11 @@ def _certificate(
     claim = Safety.EXACT if exact else Safety.EVAL_ONLY
     act = partial(_act, offers=offers, way=way)
     steps = dict.fromkeys(step for offer in offers for step in offer.steps)
+    kept = frozenset[str]().union(*(offer.kept for offer in offers))
     try:
-        made = certify(model, act, batch, claim=claim, steps=tuple(steps), seed=seed)
+        made = certify(
+            model, act, batch, claim=claim, steps=tuple(steps), kept=kept, seed=seed
+        )
     except InputError as error:
         return str(error)
     if not made.holds:
