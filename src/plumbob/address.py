@@ -63,6 +63,19 @@ def model(address: str) -> Any:
     return found
 
 
+def rewrite(address: str) -> Any:
+    """Return a model, or a function of one: what takes an argument is that.
+
+    Raises:
+        AddressError: there is neither at this address.
+    """
+    found = find(address)
+    makes = inspect.isclass(found) or _is_function(found)
+    if makes and not _takes(found, 0) and _takes(found, 1):
+        return found
+    return model(address)
+
+
 def data(address: str) -> Any:
     """Return data: an object as it is, a class or function called without arguments.
 

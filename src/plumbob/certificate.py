@@ -1,6 +1,8 @@
 """What a rewrite can show for itself."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any
 
 from plumbob.types import Safety
 
@@ -15,9 +17,12 @@ class Certificate:
     there may come to; a wrong theorem exceeds it by orders of magnitude. `stored_ulps`
     is the distance of the rewritten model in its own dtype from the float64 values of
     the model before, and `rounding` that of the model before itself. `probes` counts
-    the comparisons in which an output was finite somewhere. `removed`, `added` and
-    `changed` are parameters and buffers by name; `places` where the `rewrite` was done,
-    and `code` the rule that asks for it.
+    the comparisons in which an output was finite somewhere; all but the first were of
+    random parameters and inputs where `random_parameters` and `random_inputs` say so.
+    Parameters as they are prove less, as a theorem would hold for all, and the bound
+    counts that those after are rounded to be stored. `removed`, `added`,
+    `changed` and `frozen` are parameters and buffers by name; `places` where the
+    `rewrite` was done, and `code` the rule that asks for it.
     """
 
     claim: Safety
@@ -32,10 +37,13 @@ class Certificate:
     removed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
     side_effects: tuple[str, ...] = ()
     rewrite: str = ""
     code: str = ""
     places: tuple[str, ...] = ()
+    random_parameters: bool = True
+    random_inputs: bool = True
 
     @property
     def holds(self) -> bool:
@@ -50,12 +58,31 @@ class Certificate:
         """
         return self.stored_ulps <= max(2 * self.rounding, 4)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values; None stands for an error without bound."""
+        facts = asdict(self) | {"claim": self.claim.value}
+        for name, value in facts.items():
+            if isinstance(value, float) and not isfinite(value):
+                facts[name] = None
+        return facts | {"holds": self.holds, "precise": self.precise}
+
     def __str__(self) -> str:
         verdict = "holds" if self.holds else "does NOT hold"
-        what = f"{self.code} {self.rewrite}, " if self.rewrite else ""
+        if self.holds and not self.precise:
+            verdict = "holds, but rounds too coarsely,"
+        what = f"{self.code} {self.rewrite}, ".lstrip() if self.rewrite else ""
         return (
             f"{what}{self.claim.value}: {verdict} on {self.probes} probes "
-            f"(seed {self.seed}): {self.identity_ulps:.3g} ulps of float64 "
-            f"(bound {self.bound:.3g}), {self.stored_ulps:.3g} ulps of {self.dtype} "
-            f"(before: {self.rounding:.3g})"
+            f"({self.tried}; seed {self.seed}): {self.identity_ulps:.3g} ulps of "
+            f"float64 (bound {self.bound:.3g}), {self.stored_ulps:.3g} ulps of "
+            f"{self.dtype} (before: {self.rounding:.3g})"
         )
+
+    @property
+    def tried(self) -> str:
+        """What the comparisons were of, in words."""
+        parameters = (
+            "random parameters" if self.random_parameters else "parameters as they are"
+        )
+        inputs = "random inputs" if self.random_inputs else "the inputs given"
+        return f"{parameters}, {inputs}"

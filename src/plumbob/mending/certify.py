@@ -6,11 +6,11 @@ from collections.abc import (
     Callable,
     Collection,
     Generator,
-    Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from plumbob.certificate import Certificate
 from plumbob.errors import InputError, one_line
+from plumbob.mending.differences import differences, side_effects_of
 from plumbob.survey.batches import Batch, batches
 from plumbob.survey.graph import NORMS, tensors
 from plumbob.survey.guard import untouched
@@ -84,6 +85,50 @@ def certify(
         Schwartz (1980), Fast probabilistic algorithms for verification of polynomial
         identities.
     """
+    return compare(
+        model,
+        partial(_rewritten, act=act),
+        data,
+        claim=claim,
+        steps=steps,
+        kept=kept,
+        probes=probes,
+        seed=seed,
+    )
+
+
+def compare(
+    model: nn.Module,
+    rewrite: Callable[[nn.Module], nn.Module],
+    data: Any,
+    *,
+    claim: Safety,
+    steps: Sequence[str] = (),
+    kept: Collection[str] = (),
+    probes: int = 3,
+    seed: int = 0,
+    random_parameters: bool = True,
+) -> Certificate:
+    """Test that what a rewrite makes of a model is the same function; see `certify`.
+
+    Args:
+        model: the model before; it is untouched.
+        rewrite: returns the model after, and leaves the one that it is given as it is;
+            of the same dtype, where it follows the parameters.
+        data: what the models are fed.
+        claim: EXACT or EVAL_ONLY.
+        steps: the proof in words.
+        kept: parameters that stay as given.
+        probes: comparisons.
+        seed: of what is drawn.
+        random_parameters: whether the rewrite follows the parameters it is given; if
+            not, they stay, and integers among the inputs are drawn anew from those
+            given, too, so that there is more than one comparison.
+
+    Raises:
+        InputError: the claim is none of sameness, a model cannot run on the data, or
+            the rewrite refuses.
+    """
     if claim not in {Safety.EXACT, Safety.EVAL_ONLY}:
         raise InputError(
             f"expected a claim that the function stays the same (exact or eval-only), "
@@ -92,18 +137,23 @@ def certify(
     given = data if isinstance(data, Batch) else next(batches(model, data, limit=1))
     modes = [True, False] if claim is Safety.EXACT else [False]
     dtype = _dtype(model)
+    ulp = torch.finfo(dtype).eps
     tried, identity, noise, rounding, stored = 0, 0.0, 0.0, 0.0, 0.0
     with untouched(model), torch.no_grad():
-        mine, other = copy.deepcopy(model), _rewritten(model, act)
-        removed, added, changed = _differences(mine, other)
-        side_effects = tuple(_side_effects(mine, other))
+        mine, other = copy.deepcopy(model), rewrite(model)
+        removed, added, changed, frozen = differences(mine, other)
+        side_effects = tuple(side_effects_of(mine, other))
         for number in range(probes):
             torch.manual_seed(seed + number)
             wide, batch = _wide(model), _cast(given)
             if number:
+                batch = _drawn(batch, integers=not random_parameters)
+            if number and random_parameters:
                 _randomise(wide, kept)
-                batch = _drawn(batch)
-            new, jittered = _rewritten(wide, act), _jittered(wide)
+            new = rewrite(wide)
+            jittered = _jittered(wide, EPS if random_parameters else ulp)
+            if not random_parameters:
+                new = _wide(new)
             shows = True
             for training in modes:
                 with _double():
@@ -115,21 +165,29 @@ def certify(
                     rounding = max(rounding, _far(mine, given, training, seed, truth))
                     stored = max(stored, _far(other, given, training, seed, truth))
             tried += shows
-    ulp = torch.finfo(dtype).eps
+    bound = min(max(LEAST_BOUND, 100 * noise), MOST_BOUND)
+    if not random_parameters:  # those after are rounded to be stored: a few ulps each
+        bound = max(LEAST_BOUND, 8 * noise)
     return Certificate(
         claim=claim,
         steps=tuple(steps),
         probes=tried,
         seed=seed,
         identity_ulps=identity / EPS,
-        bound=min(max(LEAST_BOUND, 100 * noise), MOST_BOUND) / EPS,
+        bound=bound / EPS,
         stored_ulps=stored / ulp,
         rounding=rounding / ulp,
         dtype=str(dtype).removeprefix("torch."),
         removed=removed,
         added=added,
         changed=changed,
+        frozen=frozen,
         side_effects=side_effects,
+        random_parameters=random_parameters,
+        random_inputs=any(
+            _drawable(t, integers=not random_parameters)
+            for t in tensors((given.args, dict(given.kwargs)))
+        ),
     )
 
 
@@ -166,12 +224,12 @@ def _randomise(model: nn.Module, kept: Collection[str]) -> None:
             p.add_(torch.randn_like(p), alpha=0.5 * (float(size) or 1.0))
 
 
-def _jittered(model: nn.Module) -> nn.Module:
+def _jittered(model: nn.Module, ulp: float) -> nn.Module:
     """Return a copy with every parameter one unit in the last place up or down."""
     model = copy.deepcopy(model)
     for p in model.parameters():
         if p.is_floating_point():
-            p.mul_(1 + EPS * (2.0 * torch.randint_like(p, 2) - 1))
+            p.mul_(1 + ulp * (2.0 * torch.randint_like(p, 2) - 1))
     return model
 
 
@@ -183,12 +241,21 @@ def _cast(batch: Batch) -> Batch:
     return _each(batch, cast)
 
 
-def _drawn(batch: Batch) -> Batch:
-    """Draw floating-point inputs anew, with the mean and spread of each as given."""
+def _drawable(t: Tensor, *, integers: bool) -> bool:
+    """Return whether an input is drawn anew: there must be what to draw it from."""
+    if t.is_floating_point():
+        return bool(t.numel()) and bool(t.isfinite().all())
+    return integers and t.numel() > 1 and not t.is_complex()
+
+
+def _drawn(batch: Batch, *, integers: bool) -> Batch:
+    """Draw inputs anew: numbers with the mean and spread of those given, or of them."""
 
     def draw(t: Tensor) -> Tensor:
-        if not t.is_floating_point() or not bool(t.isfinite().all()):
+        if not _drawable(t, integers=integers):
             return t
+        if not t.is_floating_point():
+            return t.flatten()[torch.randint(t.numel(), t.shape, device=t.device)]
         return t.mean() + t.std(correction=0) * torch.randn_like(t)
 
     return _each(batch, draw)
@@ -281,33 +348,3 @@ def _far(
             scale = b[finite].abs().max().clamp_min(torch.finfo(b.dtype).tiny)
             worst = max(worst, float((a - b)[finite].abs().max() / scale))
     return worst
-
-
-Names = tuple[str, ...]
-
-
-def _differences(before: nn.Module, after: nn.Module) -> tuple[Names, Names, Names]:
-    """Return which parameters and buffers are gone, new, and of other values."""
-    old = {**dict(before.named_parameters()), **dict(before.named_buffers())}
-    new = {**dict(after.named_parameters()), **dict(after.named_buffers())}
-    return (
-        tuple(name for name in old if name not in new),
-        tuple(name for name in new if name not in old),
-        tuple(n for n, t in old.items() if n in new and not torch.equal(t, new[n])),
-    )
-
-
-def _side_effects(before: nn.Module, after: nn.Module) -> Iterator[str]:
-    """Yield what changed in modules besides parameters and buffers."""
-    known = dict(before.named_modules())
-    for path, module in after.named_modules():
-        place = path or type(module).__name__
-        old = known.get(path)
-        if old is None:
-            yield f"{place}: a new {type(module).__name__}"
-            continue
-        if module.extra_repr() != old.extra_repr():
-            yield f"{place}: {old.extra_repr()} is now {module.extra_repr()}"
-        hooks, had = (m._forward_pre_hooks for m in (module, old))  # pyright: ignore[reportPrivateUsage]
-        for hook in list(hooks.values())[len(had) :]:
-            yield f"{place}: runs {hook} before its forward"

@@ -40,7 +40,8 @@ def tried(
         return [], [
             Refusal(rewrite=first.rewrite, code=first.code, place=first.place, why=why)
         ]
-    if not (made.removed or made.added or made.changed or made.side_effects):
+    did = made.removed, made.added, made.changed, made.frozen, made.side_effects
+    if not any(did):
         return [], []  # it was done before
     _act(model, offers=offers, way=way, optimizer=optimizer)
     effects = dict.fromkeys(_effects(offers, made))

@@ -1,0 +1,49 @@
+"""What two models differ in."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+Names = tuple[str, ...]
+
+
+def differences(
+    before: nn.Module, after: nn.Module
+) -> tuple[Names, Names, Names, Names]:
+    """Return which parameters and buffers are gone, new, of other values, frozen."""
+    old = {**dict(before.named_parameters()), **dict(before.named_buffers())}
+    new = {**dict(after.named_parameters()), **dict(after.named_buffers())}
+    both = {name: (t, new[name]) for name, t in old.items() if name in new}
+    return (
+        tuple(name for name in old if name not in new),
+        tuple(name for name in new if name not in old),
+        tuple(name for name, pair in both.items() if not same(*pair)),
+        tuple(
+            n for n, (a, b) in both.items() if a.requires_grad and not b.requires_grad
+        ),
+    )
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors are of one kind and hold the same values."""
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+
+
+def side_effects_of(before: nn.Module, after: nn.Module) -> Iterator[str]:
+    """Yield what changed in modules besides parameters and buffers."""
+    known = dict(before.named_modules())
+    for path, module in after.named_modules():
+        place = path or type(module).__name__
+        old = known.get(path)
+        if old is None:
+            yield f"{place}: a new {type(module).__name__}"
+            continue
+        was, now = (f"{type(m).__name__}({m.extra_repr()})" for m in (old, module))
+        if was != now:
+            yield f"{place}: {was} is now {now}"
+        hooks, had = (m._forward_pre_hooks for m in (module, old))  # pyright: ignore[reportPrivateUsage]
+        for hook in list(hooks.values())[len(had) :]:
+            yield f"{place}: runs {hook} before its forward"
+    left = dict(after.named_modules())
+    yield from (f"{path}: is gone" for path in known if path not in left)
