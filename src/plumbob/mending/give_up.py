@@ -14,35 +14,41 @@ FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 def can_go(model: nn.Module, parameter: str) -> bool:
-    """Return whether the owner of a bias works without it as if built without."""
+    """Return whether the owner works without a parameter as if built without it."""
     path, _, last = parameter.rpartition(".")
     owner = model.get_submodule(path)
     above = model.get_submodule(path.rpartition(".")[0]) if path else owner
-    kind = isinstance(owner, (*AFFINE, nn.LayerNorm))
-    return kind and last == "bias" and not isinstance(above, FUSED)
+    if isinstance(above, FUSED):
+        return False
+    if last == "bias":
+        return isinstance(owner, (*AFFINE, nn.LayerNorm))
+    plain = isinstance(owner, (nn.LayerNorm, nn.RMSNorm))
+    return plain and last == "weight" and getattr(owner, "bias", None) is None
 
 
 def give_up(
     model: nn.Module, parameters: Iterable[str], way: Way, optimizer: Any = None
 ) -> None:
-    """Let go of parameters that are 0 throughout; of others nothing.
+    """Let go of parameters that are 0 throughout, or a norm's gain and 1.
 
-    With "drop" they leave their module, which stays as if built with bias=False, and
-    the optimisers; with "zero", and where the module cannot do without, they are
-    frozen.
+    With "drop" they leave their module, which stays as if built without them, and the
+    optimisers; with "zero", and where the module cannot do without, they are frozen.
     """
     for name in parameters:
         path, _, last = name.rpartition(".")
         owner = model.get_submodule(path)
-        bias = getattr(owner, last)
-        if bias is None or bias.any():
+        value = getattr(owner, last)
+        gain = last == "weight" and value is not None and bool((value == 1).all())
+        if value is None or (value.any() and not gain):
             continue
         if way == "drop" and can_go(model, name):
             owner.register_parameter(last, None)
+            if gain and isinstance(owner, (nn.LayerNorm, nn.RMSNorm)):
+                owner.elementwise_affine = False
             for one in each(optimizer) if optimizer is not None else ():
-                let_go(one, bias)
+                let_go(one, value)
         else:
-            bias.requires_grad_(False)
+            value.requires_grad_(False)
 
 
 def let_go(optimizer: Any, parameter: nn.Parameter) -> None:
