@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from plumbob.verbs.apply import apply as apply
     from plumbob.verbs.check import check as check
     from plumbob.verbs.fix import fix as fix
+    from plumbob.verbs.load import load as load
     from plumbob.verbs.look import look as look
+    from plumbob.verbs.prove import prove as prove
     from plumbob.verbs.trial import trial as trial
     from plumbob.verbs.watch import watch as watch
 
@@ -65,7 +67,9 @@ _HOMES = {
     "plumbob.verbs.apply": ("apply",),
     "plumbob.verbs.check": ("check",),
     "plumbob.verbs.fix": ("fix",),
+    "plumbob.verbs.load": ("load",),
     "plumbob.verbs.look": ("look",),
+    "plumbob.verbs.prove": ("prove",),
     "plumbob.verbs.trial": ("trial",),
     "plumbob.verbs.watch": ("watch",),
 }
@@ -94,7 +98,10 @@ __all__ = [
     "apply",
     "check",
     "design",
+    "fix",
+    "load",
     "look",
+    "prove",
     "trial",
     "watch",
 ]

@@ -1,11 +1,9 @@
 """Parameters that have become 0 are taken away, or stay at 0."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
-
-from plumbob.survey.optimizer import each
 
 Way = Literal["drop", "zero"]
 
@@ -26,13 +24,11 @@ def can_go(model: nn.Module, parameter: str) -> bool:
     return plain and last == "weight" and getattr(owner, "bias", None) is None
 
 
-def give_up(
-    model: nn.Module, parameters: Iterable[str], way: Way, optimizer: Any = None
-) -> None:
+def give_up(model: nn.Module, parameters: Iterable[str], way: Way) -> None:
     """Let go of parameters that are 0 throughout, or a norm's gain and 1.
 
-    With "drop" they leave their module, which stays as if built without them, and the
-    optimisers; with "zero", and where the module cannot do without, they are frozen.
+    With "drop" they leave their module, which stays as if built without them; with
+    "zero", and where the module cannot do without, they are frozen.
     """
     for name in parameters:
         path, _, last = name.rpartition(".")
@@ -45,16 +41,6 @@ def give_up(
             owner.register_parameter(last, None)
             if gain and isinstance(owner, (nn.LayerNorm, nn.RMSNorm)):
                 owner.elementwise_affine = False
-            for one in each(optimizer) if optimizer is not None else ():
-                let_go(one, value)
         else:
             value.requires_grad_(False)
-
-
-def let_go(optimizer: Any, parameter: nn.Parameter) -> None:
-    """Take a parameter and its state out of an optimiser."""
-    for group in optimizer.param_groups:
-        kept = [p is not parameter for p in group["params"]]
-        for key in {"params", "param_names"} & group.keys():
-            group[key] = [v for v, stays in zip(group[key], kept, strict=True) if stays]
-    optimizer.state.pop(parameter, None)
+            value.grad = None  # with one an optimiser would still move it

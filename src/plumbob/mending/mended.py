@@ -1,42 +1,131 @@
 """What was mended, and what proves it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from textwrap import wrap
 from typing import Any
 
+import torch
+
 from plumbob.certificate import Certificate
+from plumbob.mending.form import Form
+from plumbob.mending.manifest import FORMAT, told
 from plumbob.mending.offer import Refusal
 from plumbob.types import Mode
+
+WIDTH = 88
+MOST = 8  # lines of a kind that are printed; the manifest has all
+ROW = "{:<6} {:<34} {:>6}  {:<9} {:>8} {:>8} {:>8}"
+COLUMNS = ("code", "rewrite", "places", "claim", "identity", "stored", "before")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsafe:
+    """A remedy that was followed although it changes the function."""
+
+    code: str
+    name: str
+    site: str
+    act: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.site}: {self.act}, which changes the function"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mended:
     """The certificates of all that was done, and the refusals with their reasons.
 
-    `before` and `after` are numbers of parameters.
+    `unsafe` are the remedies that were followed on demand although they change the
+    function: nothing certifies them. `before` and `after` are numbers of parameters,
+    and `form` is how the mended model is built otherwise than the given one, whose
+    class is `model`.
     """
 
     goal: Mode
     mode: str
     certificates: list[Certificate] = field(default_factory=list[Certificate])
     refused: list[Refusal] = field(default_factory=list[Refusal])
+    unsafe: list[Unsafe] = field(default_factory=list[Unsafe])
     before: int = 0
     after: int = 0
+    form: Form = field(default_factory=Form)
+    model: str = ""
 
     @property
     def removed(self) -> tuple[str, ...]:
         """The parameters that are gone."""
         return tuple(name for c in self.certificates for name in c.removed)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        raise NotImplementedError
+    def manifest(self, source: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return all of it as plain values.
+
+        Args:
+            source: digests of the files that the model was loaded from, by name.
+        """
+        form = told(self.form)
+        gone = form["removed"]
+        return {
+            "format": FORMAT,
+            "plumbob": metadata.version("plumbob"),
+            "torch": torch.__version__,
+            "model": self.model,
+            "input": dict(source or {}),
+            "goal": self.goal,
+            "mode": self.mode,
+            "parameters": {"before": self.before, "after": self.after},
+            "rewrites": [
+                c.to_dict() | {"removed": {name: gone.get(name) for name in c.removed}}
+                for c in self.certificates
+            ],
+            "unsafe": [asdict(one) for one in self.unsafe],
+            "refused": [asdict(one) for one in self.refused],
+            "form": form,
+        }
 
     def __str__(self) -> str:
-        lines = [str(c) for c in self.certificates] + [str(r) for r in self.refused]
-        saved = self.before - self.after
-        lines.append(
-            f"{self.before:,} parameters, {saved:,} fewer"
-            if self.certificates
-            else "nothing to mend"
-        )
-        return "\n".join(lines)
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        if not (self.certificates or self.unsafe):
+            yield "nothing to mend"
+        else:
+            yield f"mended for {self.goal}, {len(self.removed)} parameters removed"
+        if self.certificates:
+            yield ROW.format(*COLUMNS)
+            yield from map(_row, self.certificates)
+            dtypes = dict.fromkeys(c.dtype for c in self.certificates)
+            yield f"identity: ulps of float64; stored, before: of {', '.join(dtypes)}"
+        effects = (effect for c in self.certificates for effect in c.side_effects)
+        yield from _listed("side effects", dict.fromkeys(effects))
+        yield from _listed("not certified", map(str, self.unsafe))
+        yield from _listed("refused", _grouped(self.refused))
+        if self.before != self.after:
+            yield f"{self.before:,} parameters before, {self.after:,} after"
+
+
+def _row(c: Certificate) -> str:
+    ulps = (f"{x:.3g}" for x in (c.identity_ulps, c.stored_ulps, c.rounding))
+    return ROW.format(c.code, c.rewrite, len(c.places), c.claim.value, *ulps)
+
+
+def _listed(title: str, found: Iterable[str]) -> Iterator[str]:
+    lines = list(found)
+    if lines:
+        yield f"{title}:"
+    for line in lines[:MOST]:
+        yield from wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    if len(lines) > MOST:
+        yield f"  and {len(lines) - MOST} more"
+
+
+def _grouped(refused: Iterable[Refusal]) -> Iterator[str]:
+    """Yield each reason once, with the places that it is of."""
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for one in refused:
+        places.setdefault((one.code, one.rewrite, one.why), []).append(one.place)
+    for (code, rewrite, why), found in places.items():
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        yield f"{code} {rewrite} at {', '.join(found[:3])}{more}: {why}"

@@ -11,6 +11,7 @@ from plumbob.certificate import Certificate
 from plumbob.errors import InputError
 from plumbob.mending.certify import certify
 from plumbob.mending.give_up import Way, give_up
+from plumbob.mending.migrate import migrate
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.survey.batches import Batch
 from plumbob.types import Safety
@@ -43,7 +44,10 @@ def tried(
     did = made.removed, made.added, made.changed, made.frozen, made.side_effects
     if not any(did):
         return [], []  # it was done before
-    _act(model, offers=offers, way=way, optimizer=optimizer)
+    held = dict(model.named_parameters())
+    _act(model, offers=offers, way=way)
+    if optimizer is not None:
+        migrate(optimizer, held, model)
     effects = dict.fromkeys(_effects(offers, made))
     return [
         replace(
@@ -56,12 +60,10 @@ def tried(
     ], []
 
 
-def _act(
-    model: nn.Module, *, offers: Sequence[Offer], way: Way, optimizer: Any = None
-) -> None:
+def _act(model: nn.Module, *, offers: Sequence[Offer], way: Way) -> None:
     for offer in offers:
         offer.act(model)
-    give_up(model, (name for offer in offers for name in offer.cleared), way, optimizer)
+    give_up(model, (name for offer in offers for name in offer.cleared), way)
 
 
 def _certificate(
