@@ -92,6 +92,25 @@ def proved(survey: Survey, proofs: Sequence[Proof]) -> dict[str, int | float]:
     return numbers
 
 
+def loose(survey: Survey) -> Iterator[Proof]:
+    """Yield the theorems along whose directions there is something left to take.
+
+    What is settled carries nothing either: a bias that is 0 for good is as good as
+    gone.
+    """
+    gone = {(p.parameter, p.rows) for p in survey.settled if p.direction == "each"}
+    whole = {
+        name
+        for name, _ in gone
+        if (tensor := survey.tensors.get(name)) and tensor.zeros == tensor.count
+    }
+    for proof in survey.proofs:
+        own = {name for name in proof.carriers if (name, proof.rows) in gone}
+        carried = bool(whole & set(proof.carriers)) or (proof.by == "rnn" and own)
+        if proof not in survey.settled and not carried:
+            yield proof
+
+
 def by_parameter(proofs: Iterable[Proof]) -> dict[str, list[Proof]]:
     """Return theorems by their parameter; of gauges that carry one another, one.
 

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from plumbob.errors import InputError
+from plumbob.mending.hooks import hooked
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
 from plumbob.survey.carried import amounts
 from plumbob.survey.flow import Walk
 from plumbob.survey.graph import Graph
 from plumbob.survey.replay import drawn
+from plumbob.survey.settled import centred as is_centred
 from plumbob.survey.writable import writable
 from plumbob.types import Proof, Safety
 
@@ -55,12 +57,14 @@ def _offer(
     cleared: tuple[str, ...] | None = None,
     effects: tuple[str, ...] = (),
 ) -> Offered:
+    names = (proof.parameter, *proof.carriers)
     why = ONE_PATH if proof.on_this_path else None
     if why is None:
         try:
-            for name in (proof.parameter, *proof.carriers):
+            for name in names:
                 if not name.endswith(".running_mean"):
                     writable(plan.model, name, frozen=plan.goal == "inference")
+            why = hooked(plan.model, names, plan.structure.walks[proof].values())
         except InputError as error:
             why = str(error)
     place = proof.parameter
@@ -96,11 +100,9 @@ def _centre(
     model: nn.Module, *, parameter: str, rows: tuple[int, int], groups: int
 ) -> None:
     own = writable(model, parameter, frozen=True)[slice(*rows)]
-    parts = own.cpu().double().unflatten(0, (groups, -1))
-    mean = parts.mean(1, keepdim=True)
-    rounding = torch.finfo(own.dtype).eps * parts.abs().amax(1, keepdim=True)
-    if bool((mean.abs() > rounding).any()):  # once is enough
-        own.copy_((parts - mean).flatten())
+    if not is_centred(own, groups):  # once is enough
+        parts = own.cpu().double().unflatten(0, (groups, -1))
+        own.copy_((parts - parts.mean(1, keepdim=True)).flatten())
 
 
 @torch.no_grad()

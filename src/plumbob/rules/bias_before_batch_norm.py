@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from plumbob.remedies import drop_bias
-from plumbob.rule import proved, rule
+from plumbob.rule import loose, proved, rule
 from plumbob.types import Finding, Needs, Proof, Remedy, Severity, Survey
 
 
@@ -36,7 +36,8 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
     Remedy:
         Build the layer with bias=False. In a trained model subtract b from the norm's
         running mean when dropping it, else inference changes; `plumbob.apply` does
-        both, where the norm follows the map directly.
+        both, where the norm follows the map directly. Rows that are 0 for good, frozen
+        or beside other rows that are not 0, are not reported.
 
     Allow when:
         The norm will be folded into the layer for inference, which needs the bias
@@ -52,7 +53,7 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
         Ioffe and Szegedy (2015), Batch normalization, section 3.2 (the bias can be
         ignored, since its effect is cancelled by the mean subtraction).
     """
-    for proof in survey.proofs:
+    for proof in loose(survey):
         whole = proof.by == "batch-norm" and proof.direction == "each"
         if not whole or proof.training != "null":
             continue

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from plumbob.remedies import drop_bias
-from plumbob.rule import by_parameter, proved, rule, told
+from plumbob.rule import by_parameter, loose, proved, rule, told
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 
@@ -27,7 +27,8 @@ def bias_before_instance_norm(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Build the layer with bias=False; `plumbob.apply` takes the bias away where
-        training and inference both ignore it.
+        training and inference both ignore it. Rows that are 0 for good, frozen or
+        beside other rows that are not 0, are not reported.
 
     Allow when:
         A checkpoint's layout asks for the parameter, or the norm will be taken out.
@@ -41,7 +42,7 @@ def bias_before_instance_norm(survey: Survey) -> Iterator[Finding]:
     References:
         Ulyanov, Vedaldi and Lempitsky (2016), Instance normalization, equation 4.
     """
-    ended = (p for p in survey.proofs if p.by == "instance-norm")
+    ended = (p for p in loose(survey) if p.by == "instance-norm")
     for parameter, proofs in by_parameter(ended).items():
         tensor = survey.tensors.get(parameter)
         advice = "Build this layer with bias=False."

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import by_parameter, proved, rule, told
+from plumbob.rule import by_parameter, loose, proved, rule, told
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 
@@ -29,7 +29,7 @@ def constant_before_layer_norm(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Leave it, or keep the mean of these values at 0 when comparing or averaging
-        models. By hand.
+        models. By hand. What is centred already is not reported.
 
     Allow when:
         You do not compare, merge or average the parameters of models.
@@ -45,7 +45,7 @@ def constant_before_layer_norm(survey: Survey) -> Iterator[Finding]:
         re-centring). Brody, Alon and Yahav (2023), On the expressivity role of
         LayerNorm in transformers' attention, section 2.
     """
-    ended = (p for p in survey.proofs if p.by == "layer-norm")
+    ended = (p for p in loose(survey) if p.by == "layer-norm")
     for parameter, proofs in by_parameter(ended).items():
         numbers = proved(survey, proofs)
         numbers["directions"] = sum(p.directions for p in proofs)

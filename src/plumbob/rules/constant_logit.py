@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import by_parameter, proved, rule, told
+from plumbob.rule import by_parameter, loose, proved, rule, told
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 ENDS = {
@@ -34,7 +34,8 @@ def constant_logit(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Leave it, or centre the biases (and the columns) before comparing, merging or
-        averaging models, or reading one logit alone. By hand.
+        averaging models, or reading one logit alone. By hand. What is centred already
+        is not reported.
 
     Allow when:
         Always, unless single logits are read.
@@ -51,7 +52,7 @@ def constant_logit(survey: Survey) -> Iterator[Finding]:
         for deep reinforcement learning, section 3 (equation 9). Bradley and Terry
         (1952), Rank analysis of incomplete block designs, section 2.
     """
-    ended = (p for p in survey.proofs if p.by in ENDS)
+    ended = (p for p in loose(survey) if p.by in ENDS)
     found = by_parameter(ended)
     for parameter, proofs in found.items():
         numbers = proved(survey, proofs)

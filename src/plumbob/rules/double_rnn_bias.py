@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import by_parameter, proved, rule, told
+from plumbob.rule import by_parameter, loose, proved, rule, told
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 
@@ -27,7 +27,8 @@ def double_rnn_bias(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Add this bias to the other one, set it to 0 and freeze it there. By hand: the
-        step on the sum is then half as long.
+        step on the sum is then half as long. Rows that are 0 for good, frozen or beside
+        other rows that are not 0, are not reported.
 
     Allow when:
         The layout of the library's fused kernels asks for both, and nothing is read
@@ -44,7 +45,7 @@ def double_rnn_bias(survey: Survey) -> Iterator[Finding]:
         bias). Jozefowicz, Zaremba and Sutskever (2015), An empirical exploration of
         recurrent network architectures, section 2.2 (the forget gate's).
     """
-    doubled = (p for p in survey.proofs if p.by == "rnn")
+    doubled = (p for p in loose(survey) if p.by == "rnn")
     for parameter, proofs in by_parameter(doubled).items():
         other = ", ".join(dict.fromkeys(name for p in proofs for name in p.carriers))
         yield Finding(

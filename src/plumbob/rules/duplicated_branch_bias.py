@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import by_parameter, modules, proved, rule, told
+from plumbob.rule import by_parameter, loose, modules, proved, rule, told
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 NORMS = {"layer_norm", "native_layer_norm"}
@@ -26,7 +26,8 @@ def duplicated_branch_bias(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Add this bias to the other branch's and build its layer with bias=False. By
-        hand: the step on the sum is then shorter.
+        hand: the step on the sum is then shorter. Rows that are 0 for good, frozen or
+        beside other rows that are not 0, are not reported.
 
     Allow when:
         A branch is also used alone, or a checkpoint's layout asks for the biases.
@@ -43,7 +44,7 @@ def duplicated_branch_bias(survey: Survey) -> Iterator[Finding]:
     """
     carried = (
         p
-        for p in survey.proofs
+        for p in loose(survey)
         if p.by == "bias"
         and p.direction == "each"
         and "gauge" in {p.training, p.inference}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import by_parameter, modules, proved, rule, told
+from plumbob.rule import by_parameter, loose, modules, proved, rule, told
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 
@@ -27,7 +27,8 @@ def duplicated_layer_norm_bias(survey: Survey) -> Iterator[Finding]:
     Remedy:
         Leave it; or add W beta to the biases of the readers and build the norm with
         bias=False. By hand: weight decay and the learning rate act on the two forms
-        differently.
+        differently. Rows that are 0 for good, frozen or beside other rows that are not
+        0, are not reported.
 
     Allow when:
         Nothing is read into beta or these biases alone.
@@ -45,7 +46,7 @@ def duplicated_layer_norm_bias(survey: Survey) -> Iterator[Finding]:
     """
     carried = (
         p
-        for p in survey.proofs
+        for p in loose(survey)
         if p.source in {"layer_norm", "native_layer_norm"}
         and p.direction == "each"
         and "gauge" in {p.training, p.inference}

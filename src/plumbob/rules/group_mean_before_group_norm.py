@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from plumbob.remedies import drop_bias
-from plumbob.rule import by_parameter, proved, rule, told
+from plumbob.rule import by_parameter, loose, proved, rule, told
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 
@@ -25,9 +25,10 @@ def group_mean_before_group_norm(survey: Survey) -> Iterator[Finding]:
         run).
 
     Remedy:
-        Where all is lost, build the layer with bias=False. Else leave it, or centre
-        the bias within each group before comparing models. By hand, but for the
-        whole bias, which `plumbob.apply` takes away.
+        Where all is lost, build the layer with bias=False. Else leave it, or centre the
+        bias within each group before comparing models. By hand, but for the whole bias,
+        which `plumbob.apply` takes away. What is centred already is not reported, nor
+        rows that are 0 for good.
 
     Allow when:
         You do not compare, merge or average the parameters of models.
@@ -41,7 +42,7 @@ def group_mean_before_group_norm(survey: Survey) -> Iterator[Finding]:
     References:
         Wu and He (2018), Group normalization, section 3.1.
     """
-    ended = (p for p in survey.proofs if p.by == "group-norm")
+    ended = (p for p in loose(survey) if p.by == "group-norm")
     for parameter, proofs in by_parameter(ended).items():
         numbers = proved(survey, proofs)
         numbers["directions"] = sum(p.directions for p in proofs)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from plumbob.remedies import drop_bias
-from plumbob.rule import proved, rule
+from plumbob.rule import loose, proved, rule
 from plumbob.types import Finding, Needs, Proof, Remedy, Severity, Survey
 
 
@@ -31,7 +31,8 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
     Remedy:
         Build the key projection without a bias (`plumbob.apply` takes it away); in a
         packed one set the key rows to 0 and keep them there. The query and the value
-        bias stay.
+        bias stay. Rows that are 0 for good, frozen or beside other rows that are not 0,
+        are not reported.
 
     Allow when:
         A rotary embedding or a norm of the keys will be put in, or a checkpoint's
@@ -48,7 +49,7 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
         attention, section 3 (arXiv 2302.08626).
     """
     by_parameter: dict[str, list[Proof]] = {}
-    for proof in survey.proofs:
+    for proof in loose(survey):
         ends = {proof.training, proof.inference}
         whole = proof.by == "softmax-key" and proof.direction == "each"
         if whole and "null" in ends and "gauge" not in ends:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.rule import by_parameter, modules, proved, rule, told
+from plumbob.rule import by_parameter, loose, modules, proved, rule, told
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
 NORMS = {"layer_norm", "native_layer_norm", "batch_norm", "group_norm"}
@@ -29,9 +29,10 @@ def value_bias(survey: Survey) -> Iterator[Finding]:
         bias carrying it (not there if it could not be run).
 
     Remedy:
-        Add W_o b_v to the bias of the output projection and build the value
-        projection without a bias. By hand: under weight decay or with dropout on the
-        attention the two forms train differently.
+        Add W_o b_v to the bias of the output projection and build the value projection
+        without a bias. By hand: under weight decay or with dropout on the attention the
+        two forms train differently. Rows that are 0 for good, frozen or beside other
+        rows that are not 0, are not reported.
 
     Allow when:
         The attention weights are dropped in training, where the value bias is noise
@@ -49,7 +50,7 @@ def value_bias(survey: Survey) -> Iterator[Finding]:
     """
     carried = (
         p
-        for p in survey.proofs
+        for p in loose(survey)
         if p.direction == "each"
         and "gauge" in {p.training, p.inference}
         and "attention" in p.through

@@ -29,6 +29,7 @@ from plumbob.survey.overfit import overfit_facts
 from plumbob.survey.probe import Probed, probe
 from plumbob.survey.response import response
 from plumbob.survey.scene import BEGUN, Scene
+from plumbob.survey.settled import settled
 from plumbob.survey.signals import signal_facts
 from plumbob.survey.span import ones
 from plumbob.survey.spectra import spectra
@@ -169,6 +170,7 @@ def measure(
         readings=readings,
         tensors=tensors,
         proofs=built.proofs,
+        settled=settled(model, built.proofs),
         gradients=probed.gradients if probed else {},
         optimizer=facts,
         output=output,

@@ -22,10 +22,11 @@ class Survey:
 
     `unseen` maps what could not be measured (a parameter, a site, or a kind of fact
     by its name in `Needs` in lower case) to why. `bends` are the operations of the
-    graph that are not affine and no site's activation. `said` is the stage as the
-    user said it, where a site's own may come from evidence. `overfit` is there where it
-    was asked for, `history` where a run was watched, `first_break` where a value is not
-    finite, `paths` and `robustness` where pictures are wanted.
+    graph that are not affine and no site's activation. `settled` are the proofs along
+    whose directions nothing is left to take: 0 for good, or centred. `said` is the
+    stage as the user said it, where a site's own may come from evidence. `overfit` is
+    there where it was asked for, `history` where a run was watched, `first_break` where
+    a value is not finite, `paths` and `robustness` where pictures are wanted.
     """
 
     sites: tuple[Site, ...]
@@ -33,6 +34,7 @@ class Survey:
     readings: Mapping[str, Reading] = NOTHING
     tensors: Mapping[str, Census] = NOTHING
     proofs: tuple[Proof, ...] = ()
+    settled: frozenset[Proof] = frozenset()
     gradients: Mapping[str, Gradient] = NOTHING
     optimizer: Optimizer | None = None
     output: Output | None = None

@@ -1,0 +1,49 @@
+"""Hooks, which would see values that a rewrite moves."""
+
+from collections.abc import Iterable, Iterator
+
+from torch import fx, nn
+
+from plumbob.survey.flow import Walk
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def hooked(model: nn.Module, names: Iterable[str], walks: Iterable[Walk]) -> str | None:
+    """Return why hooks forbid a rewrite, or None where no hook sees it.
+
+    A hook sees the parameters of its module, and what enters and leaves it.
+
+    Args:
+        model: whose modules may have hooks.
+        names: parameters and buffers that change.
+        walks: the ways of what moves.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    owners = (name.rpartition(".")[0] for name in names)
+    for path in (*owners, *(p for walk in walks for p in _crossed(walk))):
+        if path in modules and any(getattr(modules[path], kind) for kind in HOOKS):
+            place = path or type(model).__name__
+            return f"{place} has hooks, which would see the change; remove them first"
+    return None
+
+
+def _crossed(walk: Walk) -> Iterator[str]:
+    """Yield the modules that a moved value enters or leaves."""
+    for node, fate in walk.shifts.items():
+        parts = fate if isinstance(fate, list) else [fate]
+        if node.op != "placeholder" and any(part is not None for part in parts):
+            for user in node.users:
+                if user.op != "output":
+                    yield from _stack(node) ^ _stack(user)
+
+
+def _stack(node: fx.Node) -> set[str]:
+    """Return the paths of the modules that a node lies in."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return {path.partition(".")[2] for path, _ in stack.values()}

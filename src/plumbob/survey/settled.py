@@ -1,0 +1,40 @@
+"""Theorems whose parameters are already as mending leaves them."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from plumbob.errors import InputError
+from plumbob.survey.writable import plain
+from plumbob.types import Proof
+
+
+def settled(model: nn.Module, proofs: Iterable[Proof]) -> frozenset[Proof]:
+    """Return the theorems along whose directions there is nothing left to take.
+
+    Where all values are 0 that may only be how they start: they count as settled where
+    the parameter is frozen, or other rows of it are not 0. A common part counts as
+    gone where it is no more than rounding.
+    """
+    return frozenset(proof for proof in proofs if _settled(model, proof))
+
+
+def _settled(model: nn.Module, proof: Proof) -> bool:
+    try:
+        values = plain(model, proof.parameter)
+    except InputError:  # it holds no values of its own
+        return False
+    trained = model.get_parameter(proof.parameter).requires_grad
+    own = values[slice(*proof.rows)]
+    if trained and not values.any():
+        return False
+    return not own.any() if proof.direction == "each" else centred(own, proof.groups)
+
+
+def centred(values: Float[Tensor, " rows"], groups: int = 1) -> bool:
+    """Return whether the mean of each group is 0 but for rounding."""
+    parts = values.cpu().double().unflatten(0, (groups, -1))  # mps has no float64
+    rounding = torch.finfo(values.dtype).eps * parts.abs().amax(1)
+    return bool((parts.mean(1).abs() <= rounding).all())
