@@ -33,8 +33,8 @@ def _settled(model: nn.Module, proof: Proof) -> bool:
     return not own.any() if proof.direction == "each" else centred(own, proof.groups)
 
 
-def centred(values: Float[Tensor, " rows"], groups: int = 1) -> bool:
-    """Return whether the mean of each group is 0 but for rounding."""
-    parts = values.cpu().double().unflatten(0, (groups, -1))  # mps has no float64
-    rounding = torch.finfo(values.dtype).eps * parts.abs().amax(1)
-    return bool((parts.mean(1).abs() <= rounding).all())
+def centred(values: Float[Tensor, "..."], groups: int = 1, axis: int = 0) -> bool:
+    """Return whether the mean of each group along an axis is 0 but for rounding."""
+    parts = values.cpu().double().unflatten(axis, (groups, -1))  # mps has no float64
+    rounding = torch.finfo(values.dtype).eps * parts.abs().amax(axis + 1)
+    return bool((parts.mean(axis + 1).abs() <= rounding).all())
