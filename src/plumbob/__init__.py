@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from plumbob.verbs.load import load as load
     from plumbob.verbs.look import look as look
     from plumbob.verbs.prove import prove as prove
+    from plumbob.verbs.save import save as save
     from plumbob.verbs.trial import trial as trial
     from plumbob.verbs.watch import watch as watch
 
@@ -70,6 +71,7 @@ _HOMES = {
     "plumbob.verbs.load": ("load",),
     "plumbob.verbs.look": ("look",),
     "plumbob.verbs.prove": ("prove",),
+    "plumbob.verbs.save": ("save",),
     "plumbob.verbs.trial": ("trial",),
     "plumbob.verbs.watch": ("watch",),
 }
@@ -102,6 +104,7 @@ __all__ = [
     "load",
     "look",
     "prove",
+    "save",
     "trial",
     "watch",
 ]

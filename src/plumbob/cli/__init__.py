@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from plumbob.cli.check import check
+from plumbob.cli.fix import fix
 from plumbob.cli.look import look
+from plumbob.cli.prove import prove
 from plumbob.cli.rule import demo, rule, rules
 from plumbob.cli.run import PASSED_ON, run
 from plumbob.cli.trial import trial
@@ -34,7 +36,7 @@ def options(
         typer.echo(metadata.version("plumbob"))
 
 
-for command in (check, look, trial, view, rule, rules, demo):
+for command in (check, look, fix, prove, trial, view, rule, rules, demo):
     cli.command()(command)
 cli.command(context_settings=PASSED_ON)(run)
 

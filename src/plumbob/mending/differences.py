@@ -30,6 +30,15 @@ def same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 
+def _reworded(old: nn.Module, new: nn.Module) -> str:
+    """Return what a module says of itself that it did not say before, "" if nothing."""
+    was, now = (m.extra_repr().split(", ") for m in (old, new))
+    gone, come = ([w for w in a if w not in b] for a, b in ((was, now), (now, was)))
+    if not gone and not come:
+        return ""
+    return f"{', '.join(gone) or 'as built'} is now {', '.join(come) or 'as built'}"
+
+
 def side_effects_of(before: nn.Module, after: nn.Module) -> Iterator[str]:
     """Yield what changed in modules besides parameters and buffers."""
     known = dict(before.named_modules())
@@ -39,9 +48,10 @@ def side_effects_of(before: nn.Module, after: nn.Module) -> Iterator[str]:
         if old is None:
             yield f"{place}: a new {type(module).__name__}"
             continue
-        was, now = (f"{type(m).__name__}({m.extra_repr()})" for m in (old, module))
-        if was != now:
-            yield f"{place}: {was} is now {now}"
+        if type(old) is not type(module):
+            yield f"{place}: {type(old).__name__} is now {type(module).__name__}"
+        elif said := _reworded(old, module):
+            yield f"{place}: {said}"
         hooks, had = (m._forward_pre_hooks for m in (module, old))  # pyright: ignore[reportPrivateUsage]
         for hook in list(hooks.values())[len(had) :]:
             yield f"{place}: runs {hook} before its forward"

@@ -1,5 +1,6 @@
 """How a mended model is built, told so that a freshly built one can become so."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from inspect import signature
@@ -190,13 +191,24 @@ def bring(model: nn.Module, form: Form) -> None:
 BUILD_AS_BEFORE = "build the model as the one that was mended was built"
 
 
-def unlike(one: nn.Module, other: nn.Module) -> str:
-    """Return how a model is built unlike another, "" if alike."""
+def unloadable(form: Form, before: nn.Module, after: nn.Module) -> str:
+    """Return why a form does not make the one model like the other, "" if it does."""
+    tensors: dict[int, Any] = {
+        id(t): nn.Parameter(t.detach().to("meta"), requires_grad=t.requires_grad)
+        if isinstance(t, nn.Parameter)
+        else t.to("meta")
+        for t in tensors_of(before).values()
+    }
+    model = copy.deepcopy(before, tensors)
+    try:
+        bring(model, form)
+    except InputError as error:
+        return str(error)
     for what in (_slots, _classes):
-        a, b = what(one), what(other)
+        a, b = what(model), what(after)
         if a != b:
             name = next(n for n in (*a, *b) if a.get(n) != b.get(n))
-            return f"{name or type(one).__name__} is {b.get(name)}, not {a.get(name)}"
+            return f"{name or type(after).__name__} is {b.get(name)}, not {a.get(name)}"
     return ""
 
 

@@ -41,7 +41,8 @@ class Mended:
     `unsafe` are the remedies that were followed on demand although they change the
     function: nothing certifies them. `before` and `after` are numbers of parameters,
     and `form` is how the mended model is built otherwise than the given one, whose
-    class is `model`.
+    class is `model`; `unloadable` says what a form does not tell, "" where it tells
+    all.
     """
 
     goal: Mode
@@ -52,6 +53,7 @@ class Mended:
     before: int = 0
     after: int = 0
     form: Form = field(default_factory=Form)
+    unloadable: str = ""
     model: str = ""
 
     @property

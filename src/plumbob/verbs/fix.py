@@ -1,8 +1,11 @@
 """`fix`: mend a model with proof."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from plumbob.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,6 +22,7 @@ def fix(
     mode: Literal["drop", "zero"] = "drop",
     select: str | Iterable[str] | None = None,
     optimizer: Any = None,
+    unsafe: bool = False,
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
 ) -> "tuple[Any, Mended]":
@@ -36,7 +40,10 @@ def fix(
             what changes no training either, but for the side effects that are named.
         mode: "drop" takes parameters away, "zero" keeps the names and freezes them.
         select: codes of rules (PB301,PB303) or names of rewrites; all if not given.
-        optimizer: whoever trains the model; a copy comes back in its place.
+        optimizer: whoever trains the model; a copy comes back in its place, with the
+            groups and the state of what is left.
+        unsafe: follow remedies too that change the function, after all others; nothing
+            certifies these.
         seed: of the random values of the certificates.
         tell: called with a line per rewrite and per refusal.
 
@@ -45,8 +52,8 @@ def fix(
         proves it.
 
     Raises:
-        InputError: the model cannot be copied or does not run on the data, or a
-            selection names nothing.
+        InputError: the model cannot be copied or does not run on the data, or the goal,
+            the mode or a selected name does not exist.
 
     Example:
         >>> import torch
@@ -57,17 +64,20 @@ def fix(
         >>> fixed[0].bias is None, proof.certificates[0].holds
         (True, True)
     """
+    from plumbob.mending.form import form_of, unloadable
     from plumbob.mending.mended import Mended
     from plumbob.mending.offer import Offer
     from plumbob.rewrites import REWRITES
     from plumbob.survey.batches import batches
     from plumbob.verbs.all_or_nothing import copied
 
-    batch = next(batches(model, data, limit=1))
+    _one_of(goal, "goal", ("training", "inference"))
+    _one_of(mode, "mode", ("drop", "zero"))
     chosen = _selected(select)
+    batch = next(batches(model, data, limit=1))
     before = sum(p.numel() for p in model.parameters())
     mended, held = copied(model, optimizer)
-    found = Mended(goal=goal, mode=mode, before=before)
+    found = Mended(goal=goal, mode=mode, before=before, model=type(model).__name__)
     for _ in range(_ROUNDS):
         plan, done = None, False
         for rewrite in REWRITES:
@@ -83,8 +93,12 @@ def fix(
             done = done or did
         if not done:
             break
+    if unsafe:
+        _follow(mended, batch, chosen, found, held, tell)
     after = sum(p.numel() for p in mended.parameters())
-    found = replace(found, after=after)
+    form = form_of(model, mended)
+    why = unloadable(form, model, mended)
+    found = replace(found, after=after, form=form, unloadable=why)
     return (mended if optimizer is None else (mended, held)), found
 
 
@@ -98,11 +112,83 @@ def _plan(model: "nn.Module", batch: Any, goal: Any) -> "Plan":
     return Plan(model=model, batch=batch, structure=read(model, batch), goal=goal)
 
 
+def _one_of(word: str, what: str, known: tuple[str, ...]) -> None:
+    if word not in known:
+        raise InputError(
+            f"expected the {what} {' or '.join(known)}, got {word!r}."
+            f"{did_you_mean(str(word), known)}"
+        )
+
+
 def _selected(select: str | Iterable[str] | None) -> frozenset[str] | None:
+    """Return the codes and the names of rewrites that are asked for; None is all.
+
+    Raises:
+        InputError: a word is neither a rewrite's name nor a rule's code or name.
+    """
+    from plumbob.rewrites import REWRITES
+    from plumbob.verbs.shelf import shelf
+
     if select is None:
         return None
-    words = select.split(",") if isinstance(select, str) else select
-    return frozenset(word.strip() for word in words)
+    names = {rewrite.__name__.replace("_", "-") for rewrite in REWRITES}
+    rules = shelf()
+    chosen = set[str]()
+    for part in select.split(",") if isinstance(select, str) else select:
+        word = part.strip()
+        meant = {r.code for r in rules if word and r.code.startswith(word.upper())} | {
+            r.code for r in rules if r.name == word
+        }
+        if not meant and word not in names:
+            known = [*names, *(w for r in rules for w in (r.code, r.name))]
+            raise InputError(
+                f"expected codes of rules (PB301,PB303) or names of rewrites, got "
+                f"{word!r}; plumbob rules lists the codes.{did_you_mean(word, known)}"
+            )
+        chosen |= meant or {word}
+    return frozenset(chosen)
+
+
+def _follow(
+    model: "nn.Module",
+    batch: Any,
+    chosen: frozenset[str] | None,
+    found: "Mended",
+    optimizer: Any,
+    tell: Callable[[str], None] | None,
+) -> None:
+    """Follow, in place, the remedies that change the function."""
+    from plumbob.mending.mended import Unsafe
+    from plumbob.mending.offer import Refusal
+    from plumbob.types import Safety
+    from plumbob.verbs.apply import follow
+    from plumbob.verbs.check import check
+
+    report = check(model, dict(batch.kwargs) or batch.args)
+    roots = [
+        finding
+        for finding in report.findings
+        if finding.remedy.act and finding.remedy.safety is Safety.CHANGES_TRAINING
+        if chosen is None or finding.code in chosen
+    ]
+    with warnings.catch_warnings():  # why one was left is among the refusals
+        warnings.filterwarnings("ignore", ".*: left, ", UserWarning)
+        for finding, left in follow(roots, report, model, optimizer):
+            act, site = str(finding.remedy.act), finding.site or ""
+            if left:
+                one = Refusal(rewrite=act, code=finding.code, place=site, why=left)
+                found.refused.append(one)
+            else:
+                one = Unsafe(
+                    code=finding.code,
+                    name=finding.name,
+                    site=site,
+                    act=act,
+                    advice=finding.remedy.advice,
+                )
+                found.unsafe.append(one)
+            if tell:
+                tell(str(one))
 
 
 def _done(

@@ -1,0 +1,150 @@
+"""`plumbob fix`."""
+
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plumbob import address
+from plumbob.cli.inputs import model_of, progress
+from plumbob.cli.options import Data, Debug, Weights
+from plumbob.errors import InputError
+
+
+class Form(str, Enum):
+    """How what was done is told."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Mode(str, Enum):
+    """What becomes of a parameter that nothing needs."""
+
+    DROP = "drop"
+    ZERO = "zero"
+
+
+class Goal(str, Enum):
+    """What the model is mended for."""
+
+    TRAINING = "training"
+    INFERENCE = "inference"
+
+
+def fix(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="TARGET", help="The address of a model: net.py:build."),
+    ],
+    weights: Weights = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The safetensors file to write; a manifest goes beside it.",
+        ),
+    ] = None,
+    data: Data = None,
+    mode: Annotated[
+        Mode, typer.Option(help="Take away what nothing needs, or freeze it at 0.")
+    ] = Mode.DROP,
+    goal: Annotated[
+        Goal,
+        typer.Option(
+            "--for", help="Training keeps to what changes no training either."
+        ),
+    ] = Goal.INFERENCE,
+    select: Annotated[
+        str | None,
+        typer.Option(metavar="CODES", help="Only these: PB301,drop-key-bias."),
+    ] = None,
+    unsafe: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-fixes", help="Also follow remedies that change the function."
+        ),
+    ] = False,
+    only_diff: Annotated[
+        bool,
+        typer.Option("--diff", help="Show what would change, per site; write nothing."),
+    ] = False,
+    form: Annotated[Form, typer.Option("--format")] = Form.TEXT,
+    debug: Debug = False,
+) -> int:
+    """Take away what a model does without, and prove that it stays the same function.
+
+    With --diff the exit status is 1 if anything would change.
+    """
+    _check(output, weights, data, unsafe=unsafe, only_diff=only_diff)
+    from plumbob.survey.example import example
+    from plumbob.verbs.fix import fix
+    from plumbob.verbs.save import digests, save
+
+    with progress() as step:
+        given = {"output": str(output or ""), "diff": "yes" if only_diff else None}
+        model: Any = model_of(target, weights, given, checkpoint=False)
+        batch = address.data(data) if data else example(model)
+        fixed, proof = fix(
+            model,
+            batch,
+            goal=goal.value,
+            mode=mode.value,
+            select=select,
+            unsafe=unsafe,
+            tell=step,
+        )
+    source = digests(weights) if weights else None
+    if only_diff:
+        from plumbob.mending.diff import diff
+
+        lines = list(diff(model, fixed, proof.certificates))
+        if form is Form.JSON:
+            typer.echo(json.dumps({"diff": lines, **proof.manifest(source)}, indent=2))
+        else:
+            typer.echo("\n".join(lines) or "nothing to mend")
+        return int(bool(lines))
+    if output is not None:
+        manifest = save(fixed, proof, output, source=source)
+        print(f"wrote {output} and {manifest.name}", file=sys.stderr)
+    told = json.dumps(proof.manifest(source), indent=2)
+    typer.echo(told if form is Form.JSON else str(proof))
+    return 0
+
+
+def _check(
+    output: Path | None,
+    weights: Path | None,
+    data: str | None,
+    *,
+    unsafe: bool,
+    only_diff: bool,
+) -> None:
+    """Refuse at once what would fail in the end.
+
+    Raises:
+        InputError: options contradict each other, or there is nowhere to write.
+    """
+    if (output is None) is not only_diff:
+        raise InputError(
+            "Give either -o FILE, to write what is mended, or --diff, to see it first."
+        )
+    if unsafe and not data:
+        raise InputError(
+            "--unsafe-fixes follows what check finds on your data: give it with "
+            "--data, such as net.py:batch."
+        )
+    if output is not None:
+        from plumbob.verbs.save import writable
+
+        writable(output)
+        if weights and output.resolve() == weights.resolve():
+            raise InputError(
+                f"'{output}' is what is mended: write to another file, so that the "
+                "manifest says what it came from."
+            )
