@@ -40,10 +40,10 @@ def _crossed(walk: Walk) -> Iterator[str]:
         if node.op != "placeholder" and any(part is not None for part in parts):
             for user in node.users:
                 if user.op != "output":
-                    yield from _stack(node) ^ _stack(user)
+                    yield from stack(node) ^ stack(user)
 
 
-def _stack(node: fx.Node) -> set[str]:
+def stack(node: fx.Node) -> set[str]:
     """Return the paths of the modules that a node lies in."""
     stack = node.meta.get("nn_module_stack") or {}
     return {path.partition(".")[2] for path, _ in stack.values()}

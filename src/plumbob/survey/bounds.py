@@ -6,6 +6,7 @@ proved here may be anything; a graph of one recorded run proves nothing.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,46 @@ from plumbob.survey.views import View, views
 from plumbob.types import Moments
 
 ROUNDED = 2**-7  # as bfloat16 is
+BATCH_NORM = "_native_batch_norm_legit_no_training"
+Ends = tuple[Float[Any, " out"], Float[Any, " out"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What each node lies between, and of maps each unit's z by itself."""
+
+    nodes: Mapping[fx.Node, Interval]
+    units: Mapping[fx.Node, Ends]
+
+
+def bounds(model: nn.Module, graph: Graph) -> Bounds:
+    """Return the bounds of one graph; of a recorded run there are none."""
+    if graph.on_this_path or any(p.is_meta for p in model.parameters()):
+        return Bounds({}, {})
+    known = views(graph)
+    norms = written_out(graph.module.graph, known)
+    values = named(model, graph)
+    at: dict[fx.Node, Interval] = {}
+    units: dict[fx.Node, Ends] = {}
+    with torch.no_grad():
+        for node in graph.module.graph.nodes:
+            uses = list(affine(node, known))
+            at[node] = ANY
+            if op(node) == BATCH_NORM:
+                low, high = at[node.all_input_nodes[0]]
+                ends = normed(node, values, (np.array(low), np.array(high)))
+                at[node] = ANY if ends is None else _hull(ends)
+            elif not uses and node not in known:
+                at[node] = through(node, at)
+            elif len(uses) != 1 or node in known:
+                continue
+            elif uses[0].kind == "norm":
+                at[node] = _norm(node, uses[0], values)
+            elif uses[0].kind == "embedding":
+                at[node] = _table(node, values[uses[0].weight.name])
+            elif (ends := _map(uses[0], at, values, known, norms)) is not None:
+                at[node], units[node] = _hull(ends), ends
+    return Bounds(at, units)
 
 
 def ceilings(model: nn.Module, graph: Graph) -> dict[str, Float[Any, " out"]]:
@@ -31,41 +72,63 @@ def ceilings(model: nn.Module, graph: Graph) -> dict[str, Float[Any, " out"]]:
 
     A site that is used several times has the largest of its bounds.
     """
-    if graph.on_this_path or any(p.is_meta for p in model.parameters()):
-        return {}
-    known, names = views(graph), Names(model)
-    norms = written_out(graph.module.graph, known)
-    values = dict(model.named_parameters(remove_duplicate=False))
+    bound, known, names = bounds(model, graph), views(graph), Names(model)
     found: dict[str, Float[Any, " out"]] = {}
-    at: dict[fx.Node, Interval] = {}
     unknown = set[str]()
-    with torch.no_grad():
-        for node in graph.module.graph.nodes:
-            uses = list(affine(node, known))
-            if len(uses) != 1 or node in known:
-                at[node] = ANY if uses or node in known else through(node, at)
-                continue
-            use, high = uses[0], None
-            at[node] = ANY
-            if use.kind == "norm":
-                at[node] = _norm(node, use, values)
-            elif use.kind == "embedding":
-                at[node] = _table(node, values[use.weight.name])
-            elif (bounds := _map(use, at, values, known, norms)) is not None:
-                low, high = bounds
-                at[node] = interval(float(low.min()), float(high.max()))
-            if use.kind in {"norm", "embedding"}:
-                continue
-            name = names.of(use)
-            if high is None:
-                unknown.add(name)
-            else:
-                found[name] = np.maximum(found.get(name, high), high)
+    for node in graph.module.graph.nodes:
+        uses = [] if node in known else list(affine(node, known))
+        if len(uses) != 1 or uses[0].kind in {"norm", "embedding"}:
+            continue
+        name = names.of(uses[0])
+        ends = bound.units.get(node)
+        if ends and any(bound.nodes[n] != ANY for n in node.all_input_nodes):
+            high = ends[1]
+            found[name] = np.maximum(found.get(name, high), high)
+        else:
+            unknown.add(name)
     return {
         name: high
         for name, high in found.items()
         if name not in unknown and np.isfinite(high).any()
     }
+
+
+def named(model: nn.Module, graph: Graph) -> dict[str, Tensor]:
+    """Return the model's parameters by name, and with its buffers by placeholder.
+
+    A parameter that has left the model since it was traced was 0.
+    """
+    own: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    for node in graph.module.graph.nodes:
+        name = graph.parameters.get(node.name)
+        if name is not None:
+            own[node.name] = own.setdefault(name, torch.zeros(shape(node)))
+        elif (buffer := graph.buffers.get(node.name)) in buffers:
+            own[node.name] = buffers[str(buffer)]
+    return own
+
+
+def normed(node: fx.Node, values: Mapping[str, Tensor], ends: Ends) -> Ends | None:
+    """Return what a batch norm with running statistics makes of these, by channel."""
+    given: list[Any] = list(node.args[1:5])
+    if any(isinstance(n, fx.Node) and n.name not in values for n in given):
+        return None
+    gain, shift, mean, var = (
+        None if n is None else values[n.name].detach().double().cpu().numpy()
+        for n in given
+    )
+    if mean is None or var is None:
+        return None
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = (1.0 if gain is None else gain) / np.sqrt(
+            var + float(str(node.args[6]))
+        )
+        moved = (0.0 if shift is None else shift) - mean * scale
+    if not (np.isfinite(scale).all() and np.isfinite(moved).all()):
+        return None
+    one, two = (_times(scale, end) + moved for end in ends)
+    return np.minimum(one, two), np.maximum(one, two)
 
 
 def holds(most: Float[Any, " out"], z: Moments | None) -> bool:
@@ -79,7 +142,7 @@ def _map(
     values: Mapping[str, Tensor],
     known: Mapping[fx.Node, View],
     norms: Norms,
-) -> tuple[Float[Any, " out"], Float[Any, " out"]] | None:
+) -> Ends | None:
     """Return what z lies between, unit by unit."""
     low, high = at.get(use.reads, ANY) if use.reads is not None else ANY
     name, node = op(use.node), use.node
@@ -87,7 +150,6 @@ def _map(
     if (
         not (whole and name in {"linear", "addmm"} | CONVOLUTIONS)
         or node.kwargs
-        or (low, high) == ANY
         or node.args[name == "addmm"] is not use.reads
     ):
         return None
@@ -112,7 +174,11 @@ def _map(
     return least, most
 
 
-def _times(weights: Float[Any, " out"], end: float) -> Float[Any, " out"]:
+def _hull(ends: Ends) -> Interval:
+    return interval(float(ends[0].min()), float(ends[1].max()))
+
+
+def _times(weights: Float[Any, " out"], end: Any) -> Float[Any, " out"]:
     """Multiply by an end of an interval; what has no weight does not count."""
     with np.errstate(invalid="ignore"):
         return np.where(weights == 0, 0.0, weights * end)

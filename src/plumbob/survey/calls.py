@@ -64,7 +64,8 @@ def strays(model: nn.Module, graph: Graph) -> set[str]:
         for reader in () if graph.on_this_path else node.users:
             stack = list((reader.meta.get("nn_module_stack") or {}).values())
             called = stack[-1][0].partition("@")[0] if stack else ""
-            if name and called not in {f"model.{p}".rstrip(".") for p in owners[name]}:
+            mine = {f"model.{path}".rstrip(".") for path in owners.get(name, ())}
+            if mine and called not in mine:  # one that has left since is nobody's
                 found.add(name)
     return found
 

@@ -11,13 +11,23 @@ from typing import Any
 import torch
 from torch import fx
 
-from plumbob.survey.ops import DROPOUT, MAX_POOLS, SAME, SHAPE, argument, op, value
+from plumbob.survey.ops import (
+    ACTIVATIONS,
+    DROPOUT,
+    MAX_POOLS,
+    SAME,
+    SHAPE,
+    argument,
+    op,
+    value,
+)
 
 Interval = tuple[float, float]
 ANY: Interval = (-inf, inf)
 MOVED = SAME | SHAPE | {"slice", "select", "repeat"}
 MEANS = {"mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"}
 POOLS = {"avg_pool1d", "avg_pool2d", "avg_pool3d"}
+PADS = {"pad", "constant_pad_nd"}
 RANGES = {
     "sigmoid": (0.0, 1.0),
     "tanh": (-1.0, 1.0),
@@ -33,6 +43,12 @@ RANGES = {
     "silu": (-0.2785, inf),
     "selu": (-1.7581, inf),  # 1.67326 * 1.05070 = 1.75810 less a little
 }
+# each value by itself, alike at every place
+POINTWISE = ACTIVATIONS.keys() - {
+    *("softmax", "log_softmax", "_softmax", "_safe_softmax", "_log_softmax"),
+    *("rrelu", "rrelu_with_noise", "rrelu_with_noise_functional"),
+    *("prelu", "_prelu_kernel", "log_sigmoid_forward"),
+} | {"hardtanh"}
 RISING: dict[str, Callable[[float], float]] = {
     "relu": lambda x: max(x, 0.0),
     "relu6": lambda x: min(max(x, 0.0), 6.0),
@@ -52,18 +68,25 @@ def through(node: fx.Node, at: Mapping[fx.Node, Interval]) -> Interval:
         return hull(*ins)
     if name == "add" and len(ins) == 2 and not node.kwargs:
         return interval(ins[0][0] + ins[1][0], ins[0][1] + ins[1][1])
-    return _of_one(node, name, ins[0]) if len(ins) == 1 else ANY
+    return of_one(node, ins[0]) if len(ins) == 1 else ANY
 
 
-def _of_one(node: fx.Node, name: str, x: Interval) -> Interval:
+def of_one(node: fx.Node, x: Interval) -> Interval:
     """Return the interval of a function of one tensor."""
-    low, high = x
+    (low, high), name = x, op(node)
+    if low == high and name in POINTWISE:
+        at = torch.tensor(low, dtype=torch.float64)
+        return interval(*[float(node.target(at, *node.args[1:], **node.kwargs))] * 2)  # pyright: ignore[reportCallIssue]
     if name in RISING:
         return interval(RISING[name](low), RISING[name](high))
+    if name == "hardtanh":
+        return _hardtanh(node, x)
     if name in RANGES:
         return RANGES[name]
     if name in CURVES:
         return CURVES[name](node)
+    if name in PADS:
+        return _padded(node, x)
     if name in MEANS or (name == "max" and len(node.args) == 1):
         return x
     if name in MOVED:
@@ -88,6 +111,13 @@ def _moved(node: fx.Node, x: Interval) -> Interval:
         return ANY
     ends = torch.tensor(x, dtype=torch.float64).to(new).double().tolist()
     return interval(*ends)
+
+
+def _padded(node: fx.Node, x: Interval) -> Interval:
+    """Bound values as they are, and what the border is filled with."""
+    constant = op(node) != "pad" or argument(node, 2, "mode", "constant") == "constant"
+    fill = argument(node, 3 if op(node) == "pad" else 2, "value") or 0.0
+    return hull(x, (float(fill), float(fill))) if constant else x
 
 
 def _dropout(node: fx.Node, name: str, x: Interval) -> Interval:
@@ -121,6 +151,13 @@ def _softplus(node: fx.Node) -> Interval:
     beta = float(argument(node, 1, "beta", 1.0))
     known = beta > 0 and float(argument(node, 2, "threshold", 20.0)) >= 0
     return (0.0, inf) if known else ANY
+
+
+def _hardtanh(node: fx.Node, x: Interval) -> Interval:
+    """Bound x cut off at two ends."""
+    least = float(argument(node, 1, "min_val", -1.0))
+    most = float(argument(node, 2, "max_val", 1.0))
+    return interval(*(min(max(end, least), most) for end in x))
 
 
 CURVES: dict[str, Callable[[fx.Node], Interval]] = {

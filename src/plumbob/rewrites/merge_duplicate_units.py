@@ -1,0 +1,117 @@
+"""u f(z) + v f(z) = (u + v) f(z): two units that are one and the same."""
+
+from collections.abc import Iterator
+from functools import partial
+from hashlib import blake2b
+from math import frexp, ldexp
+
+import torch
+from torch import Tensor, nn
+
+from plumbob.errors import InputError
+from plumbob.mending.moves import Offered
+from plumbob.mending.offer import Offer, Refusal
+from plumbob.mending.plan import Plan
+from plumbob.mending.units import Layer, add_columns, drop, intact, layer
+from plumbob.survey.bounds import named
+from plumbob.survey.hidden import Hidden, hidden
+from plumbob.survey.intervals import MEANS, MOVED, POOLS
+from plumbob.survey.ops import DROPOUT, MAX_POOLS, op
+from plumbob.types import Safety
+
+NAME, CODE = "merge-duplicate-units", "PB107"
+# f(c z) = c f(z) for c > 0
+SCALED = MOVED | DROPOUT | MAX_POOLS | MEANS | POOLS | {"relu", "leaky_relu", "getitem"}
+Copies = dict[int, tuple[int, float]]  # the unit that is copied, and times how much
+
+
+def merge_duplicate_units(plan: Plan) -> Iterator[Offered]:
+    """Merge units with the same weights and bias into one, adding up their columns.
+
+    Why:
+        Maps that read both see their sum only.
+
+    Exact when:
+        Rows, biases and what a norm holds for them are equal bit for bit; before a
+        ReLU also where one row and bias are the other's times a power of two. In
+        inference: what reads them may part them in training.
+
+    References:
+        Sussmann (1992), Uniqueness of the weights for minimal feedforward nets with
+        a given input-output map, section 2.
+    """
+    graph = plan.structure.graphs.get(False)
+    if plan.goal != "inference" or graph is None or graph.on_this_path:
+        return
+    values = named(plan.model, graph)
+    if any(p.is_meta for p in plan.model.parameters()):
+        return
+    for each in hidden(graph):
+        copies = _copies(plan.model, each, values) if each.readers else {}
+        if copies:
+            yield _offer(plan, each, copies)
+
+
+def _copies(model: nn.Module, each: Hidden, values: dict[str, Tensor]) -> Copies:
+    """Return the units that repeat an earlier one."""
+    own = values[each.use.weight.name].detach()
+    axis = int(each.use.transposed)
+    if own.dim() < 2 or own.shape[axis] != each.use.out:
+        return {}
+    rows = [own.movedim(axis, 0).reshape(each.use.out, -1)]
+    if each.use.bias is not None:
+        rows.append(values[each.use.bias.name].detach().reshape(-1, 1))
+    for node, width in each.norms:
+        given = [values[n.name] for n in node.all_input_nodes[1:]]
+        rows += [t.detach().reshape(-1, width) for t in given]
+    table = torch.cat([t.cpu().double() for t in rows], 1)
+    homogeneous = all(op(node) in SCALED for node in each.between)
+    first: dict[bytes, tuple[int, int]] = {}
+    copies: Copies = {}
+    for unit, row in enumerate(table):
+        if not bool(rows[0][unit].any()) or not bool(row.isfinite().all()):
+            continue
+        power = frexp(float(row.abs().max()))[1] if homogeneous else 0
+        key = blake2b((row * ldexp(1.0, -power)).numpy().tobytes()).digest()
+        if key in first:
+            same, other = first[key]
+            copies[unit] = (same, ldexp(1.0, power - other))
+        else:
+            first[key] = (unit, power)
+    return copies
+
+
+def _offer(plan: Plan, each: Hidden, copies: Copies) -> Offered:
+    place = each.use.weight.name.rpartition(".")[0]
+    graph = plan.structure.graphs[False]
+    try:
+        found = layer(plan.model, graph, each)
+    except InputError as error:
+        return Refusal(rewrite=NAME, code=CODE, place=place, why=str(error))
+    parts = (each.use.weight, each.use.bias)
+    kept = {part.name for part in parts if part is not None}
+    for node, _ in each.norms:
+        names = (n.name for n in node.all_input_nodes)
+        kept |= {graph.parameters[n] for n in names if n in graph.parameters}
+    return Offer(
+        rewrite=NAME,
+        code=CODE,
+        place=place,
+        safety=Safety.EVAL_ONLY,
+        steps=(
+            f"units {list(copies)} of {place} have the rows and biases of units "
+            f"{[same for same, _ in copies.values()]}, times a power of two",
+            "all that reads them is linear in them",
+        ),
+        act=partial(_merge, layer=found, copies=copies),
+        structural=True,
+        kept=frozenset(kept),
+    )
+
+
+def _merge(model: nn.Module, *, layer: Layer, copies: Copies) -> None:
+    if not intact(model, layer):
+        return
+    for path, width in layer.readers:
+        add_columns(model, path, width, copies)
+    drop(model, layer, copies)
