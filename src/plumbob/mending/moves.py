@@ -31,7 +31,13 @@ def cleared(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
 def centred(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
     """Offer to take the common part of rows away, of all or of each group."""
     groups = proof.groups if proof.direction == "group" else 1
-    act = partial(_centre, parameter=proof.parameter, rows=proof.rows, groups=groups)
+    act = partial(
+        _centre,
+        parameter=proof.parameter,
+        rows=proof.rows,
+        groups=groups,
+        axis=proof.axis,
+    )
     return _offer(plan, proof, rewrite, code, act, cleared=())
 
 
@@ -64,7 +70,7 @@ def _offer(
             for name in names:
                 if not name.endswith(".running_mean"):
                     writable(plan.model, name, frozen=plan.goal == "inference")
-            why = hooked(plan.model, names, plan.structure.walks[proof].values())
+            why = hooked(plan.model, names, plan.walks(proof).values())
         except InputError as error:
             why = str(error)
     place = proof.parameter
@@ -97,12 +103,14 @@ def _clear(
 
 @torch.no_grad()
 def _centre(
-    model: nn.Module, *, parameter: str, rows: tuple[int, int], groups: int
+    model: nn.Module, *, parameter: str, rows: tuple[int, int], groups: int, axis: int
 ) -> None:
-    own = writable(model, parameter, frozen=True)[slice(*rows)]
-    if not is_centred(own, groups):  # once is enough
-        parts = own.cpu().double().unflatten(0, (groups, -1))
-        own.copy_((parts - parts.mean(1, keepdim=True)).flatten())
+    lo, hi = rows
+    own = writable(model, parameter, frozen=True).narrow(axis, lo, hi - lo)
+    if not is_centred(own, groups, axis):  # once is enough
+        parts = own.cpu().double().unflatten(axis, (groups, -1))
+        mean = parts.mean(axis + 1, keepdim=True)
+        own.copy_((parts - mean).flatten(axis, axis + 1))
 
 
 @torch.no_grad()

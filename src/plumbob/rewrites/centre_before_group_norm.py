@@ -7,7 +7,7 @@ from plumbob.mending.plan import Plan
 
 
 def centre_before_group_norm(plan: Plan) -> Iterator[Offered]:
-    """Take each group's mean off a bias that is read by a group norm.
+    """Take each group's mean off a bias, or a weight, that a group norm reads.
 
     Why:
         So many directions as groups are lost; where a group is one channel the
@@ -15,12 +15,13 @@ def centre_before_group_norm(plan: Plan) -> Iterator[Offered]:
 
     Exact when:
         The bias is the same at all positions, and its groups are the norm's or
-        lie within them.
+        lie within them. A weight: where there is one position only, as what it
+        adds differs between positions.
 
     References:
         Wu and He (2018), Group normalization, section 3.
     """
-    for direction in ("constant", "group", "each"):
-        for proof in plan.null("group-norm", direction=direction):
-            move = cleared if direction == "each" else centred
-            yield move(plan, proof, rewrite="centre-before-group-norm", code="PB307")
+    for proof in plan.common("group-norm"):
+        yield centred(plan, proof, rewrite="centre-before-group-norm", code="PB307")
+    for proof in plan.null("group-norm"):
+        yield cleared(plan, proof, rewrite="centre-before-group-norm", code="PB307")

@@ -7,7 +7,7 @@ from plumbob.mending.plan import Plan
 
 
 def centre_logits(plan: Plan) -> Iterator[Offered]:
-    """Take the mean off a bias that is read by softmax over the units.
+    """Take the mean off biases and columns of weights that softmax reads.
 
     Why:
         Logits that are centred can be read and compared one by one.
@@ -20,7 +20,8 @@ def centre_logits(plan: Plan) -> Iterator[Offered]:
         Bridle (1990), Probabilistic interpretation of feedforward
         classification network outputs, section 2.
     """
-    for direction in ("constant", "group", "each"):
-        for proof in plan.null("softmax", "argmax", "difference", direction=direction):
-            move = cleared if direction == "each" else centred
-            yield move(plan, proof, rewrite="centre-logits", code="PB306")
+    ends = ("softmax", "argmax", "difference")
+    for proof in plan.common(*ends):
+        yield centred(plan, proof, rewrite="centre-logits", code="PB306")
+    for proof in plan.null(*ends):
+        yield cleared(plan, proof, rewrite="centre-logits", code="PB306")

@@ -5,6 +5,9 @@ from dataclasses import replace
 from fractions import Fraction
 from math import prod
 
+import torch
+from torch import Tensor, fx
+
 from plumbob.survey.domain import (
     End,
     Factor,
@@ -14,7 +17,9 @@ from plumbob.survey.domain import (
     broadcast,
     dims,
     move,
+    name,
     plain,
+    shape,
     sizes_of,
 )
 
@@ -272,10 +277,36 @@ def _placed(shift: Shift, axis: int, widths: Sequence[int], at: int) -> Shift:
 
 
 def _pick(op: Op) -> Fate:
-    """Rows picked by an index: known only where all rows are alike."""
-    shift = op.only("weight" if "weight" in op.arguments else "self")
-    same = shift is not None and not shift.varies
-    return plain(op.shape, (), shift.depends) if shift and same else None
+    """Values picked by an index: known where all are alike, or of rows of a table."""
+    table = op.only("weight" if "weight" in op.arguments else "self")
+    if table is None:
+        return None
+    if not table.varies:
+        return plain(op.shape, (), table.depends)
+    index = rows(op.node)
+    if index is None:
+        return None
+    lead = len(op.shape) - len(table.axes) + 1
+    apart = 0 in table.varies
+    return replace(
+        table,
+        axes=(*(((n, apart),) for n in op.shape[:lead]), *table.axes[1:]),
+        depends=table.depends or (apart and index in op.depends),
+        within=tuple((a + lead - 1, lo, hi) for a, lo, hi in table.within if a > 0),
+    )
+
+
+def rows(node: fx.Node) -> fx.Node | None:
+    """Return the numbers by which whole rows of a table are picked."""
+    table, index = node.args[:2]
+    if name(node) == "index" and isinstance(index, list) and len(index) == 1:
+        (index,) = index
+    elif name(node) != "embedding":
+        return None
+    value = index.meta.get("val") if isinstance(index, fx.Node) else None
+    mask = not isinstance(value, Tensor) or value.dtype in {torch.bool, torch.uint8}
+    matrix = isinstance(table, fx.Node) and len(shape(table)) > 1
+    return index if matrix and not mask else None  # pyright: ignore[reportReturnType]
 
 
 CARRY: dict[str, Callable[[Op], Fate]] = {

@@ -222,5 +222,6 @@ def _hopeless(fate: Fate) -> bool:
         isinstance(fate, Shift)
         and fate.depends
         and not fate.within
-        and len(fate.varies) == len(fate.axes) > 0
+        and all(varies for factors in fate.axes for _, varies in factors)
+        and len(fate.axes) > 0
     )

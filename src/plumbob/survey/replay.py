@@ -32,7 +32,8 @@ _DEAF = "at random values the outputs do not depend on the parameters"
 class Claim:
     """No output changes when rows lo..hi of a parameter are shifted.
 
-    They move in `groups` equal runs, by one number each; 0: every row by its own.
+    They move in `groups` equal runs, by one number each; 0: every row by its own. Rows
+    are counted along `axis`, and the numbers are others at each place along the others.
     `carriers` maps the nodes where another parameter makes up for the shift to its
     name and its axis, None for a single number; those `against` it are moved by the
     same rows, the other way. `met` are all nodes that the shift reaches.
@@ -45,6 +46,7 @@ class Claim:
     met: frozenset[fx.Node]
     groups: int = 0
     against: frozenset[str] = frozenset()
+    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +203,23 @@ class _Replay:
         torch.manual_seed(2)
         for claim in claims:
             carriers |= claim.carriers
-            size = claim.hi - claim.lo
-            shift = torch.randn(claim.groups or size)
-            shift = shift.repeat_interleave(size // len(shift))
+            shift: Tensor | None = None
             for key, parameter in self.graph.parameters.items():
                 sign = (parameter == claim.parameter) - (parameter in claim.against)
                 if sign:
                     values[key] = values[key].clone()
-                    values[key][claim.lo : claim.hi] += sign * shift.to(values[key])
+                    rows = values[key].narrow(claim.axis, claim.lo, claim.hi - claim.lo)
+                    shift = _drawn(rows, claim) if shift is None else shift
+                    rows += sign * shift
         return _change(self.run(values, carriers)[0], self.base)
+
+
+def _drawn(rows: Tensor, claim: Claim) -> Tensor:
+    """Draw the numbers by which rows move."""
+    sizes, mine = list(rows.shape), rows.shape[claim.axis]
+    sizes[claim.axis] = claim.groups or mine
+    times = mine // sizes[claim.axis]
+    return torch.randn(sizes).repeat_interleave(times, claim.axis).to(rows)
 
 
 def play(

@@ -1,6 +1,6 @@
-"""The moves of one vector that are followed: each row, the constant, one per group."""
+"""The moves of one parameter that are followed: each row, the constant, by group."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
@@ -18,16 +18,21 @@ MOST_GROUPINGS = 8
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Rows lo..hi of a vector and how they move; the words are those of `Proof`."""
+    """Rows lo..hi of an axis and how they move; the words are those of `Proof`."""
 
     lo: int
     hi: int
     direction: Literal["each", "constant", "group"] = "each"
     groups: int = 1
+    axis: int = 0
 
-    def seed(self, size: int) -> Shift:
-        """Return the shift of the vector."""
-        mine = self.hi - self.lo
+    def seed(self, sizes: Sequence[int]) -> Shift:
+        """Return the shift of a parameter of these sizes.
+
+        It varies along all other axes. That of a matrix has no name: what it adds
+        depends on what it is multiplied by.
+        """
+        size, mine = sizes[self.axis], self.hi - self.lo
         axis = {
             "each": ((size, True),),
             "constant": ((size, False),),
@@ -36,8 +41,10 @@ class Move:
         if self.direction == "group" and mine != size:
             width = mine // self.groups
             axis = ((size // width, True), (width, False))
-        within = () if mine == size else ((0, self.lo, self.hi),)
-        return Shift((axis,), depends=False, within=within, amount=SEED)
+        within = () if mine == size else ((self.axis, self.lo, self.hi),)
+        axes = [axis if i == self.axis else ((n, True),) for i, n in enumerate(sizes)]
+        named = SEED if len(sizes) == 1 else None
+        return Shift(tuple(axes), depends=False, within=within, amount=named)
 
 
 def redundant(
@@ -55,7 +62,7 @@ def redundant(
     size = sizes[0]
 
     def walk(move: Move) -> Walk:
-        return flow.unseen(dict.fromkeys(nodes, move.seed(size)), avoid)
+        return flow.unseen(dict.fromkeys(nodes, move.seed(sizes)), avoid)
 
     whole = walk(Move(0, size))
     if not whole.seen:
@@ -80,6 +87,27 @@ def redundant(
     for move, proof in _merged(found, walk):
         if proof.ends or proof.carriers:
             yield move, proof
+
+
+def offsets(flow: Flow, parameter: str) -> Iterator[tuple[Move, Walk]]:
+    """Yield the axes of a parameter along which one number may be added, unseen.
+
+    The number may be another one for each place along the other axes: to W it is a
+    row that is added to all rows.
+    """
+    nodes = flow.placeholders[parameter]
+    sizes = shape(nodes[0])
+    if not floats(nodes[0]):
+        return
+
+    def walk(move: Move) -> Walk:
+        seeds = dict.fromkeys(nodes, move.seed(sizes))
+        return flow.follow(seeds, absorb=False)
+
+    for axis, size in enumerate(sizes):
+        move = Move(0, size, "constant", axis=axis)
+        if size > 1 and not (proof := walk(move)).seen and proof.ends:
+            yield from _finer(size, move, proof, walk, flow).items()
 
 
 def _finer(

@@ -5,10 +5,11 @@ execution, until something removes it (it is null), another parameter could carr
 as well (it is a gauge), or an output sees it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from torch import nn
 
+from plumbob.survey import seeds
 from plumbob.survey.flow import Flow, Walk
 from plumbob.survey.graph import Graph, canonical
 from plumbob.survey.replay import Claim, replays
@@ -34,10 +35,34 @@ def theorems(
     fails it is not shown, and what could not be tested has no `error` but a step that
     says why.
     """
+    return _theorems(model, training, inference, _vectors)
+
+
+def offsets(
+    model: nn.Module, training: Graph | None, inference: Graph | None
+) -> dict[Proof, dict[str, Walk]]:
+    """Prove along which axes of its parameters one number may be added, unseen.
+
+    W x + 1 (a.x) is W x to all that removes what its inputs have in common, so a row
+    may be added to all rows of a matrix, a number to each row of an embedding, and one
+    to a bias; also where a bias has theorems that say more. They are tested as those.
+    """
+    return _theorems(model, training, inference, _offsets)
+
+
+Found = tuple[str, Move, Walk]
+
+
+def _theorems(
+    model: nn.Module,
+    training: Graph | None,
+    inference: Graph | None,
+    search: Callable[[Flow, Set[str]], list[Found]],
+) -> dict[Proof, dict[str, Walk]]:
     found: dict[tuple[str, Move], dict[str, tuple[Walk, float | None, str]]] = {}
     for mode, graph in (("training", training), ("inference", inference)):
         if graph is not None:
-            for key, verdict in _proved(model, graph):
+            for key, verdict in _proved(model, graph, search):
                 found.setdefault(key, {})[mode] = verdict
     either = [g for g in (training, inference) if g is not None]
     on_this_path = any(g.on_this_path for g in either)
@@ -82,6 +107,7 @@ def _proof(
         error=None if None in errors else max(e for e in errors if e is not None),
         on_this_path=on_this_path,
         norm=_norm(verdicts["inference"][0]) if "inference" in verdicts else None,
+        axis=move.axis,
     )
 
 
@@ -95,31 +121,41 @@ def _norm(walk: Walk) -> str | None:
 
 
 def _proved(
-    model: nn.Module, graph: Graph
+    model: nn.Module, graph: Graph, search: Callable[[Flow, Set[str]], list[Found]]
 ) -> Iterator[tuple[tuple[str, Move], tuple[Walk, float | None, str]]]:
     """Yield what is proved in one graph and passes the randomised test."""
-    flow, shared = Flow(graph), _shared(model)
-    walks = [
-        (parameter, move, walk)
-        for parameter in dict.fromkeys(graph.parameters.values())
-        if parameter not in shared
-        for move, walk in redundant(flow, parameter, avoid=shared)
-    ]
-    walks = _untangled(flow, walks, shared)
+    walks = search(Flow(graph), _shared(model))
     trials = replays(model, graph, [_claim(*found) for found in walks])
     for (parameter, move, walk), trial in zip(walks, trials, strict=True):
         if trial.holds:
             yield (parameter, move), (walk, trial.error, trial.untested)
 
 
-def _untangled(
-    flow: Flow, walks: Sequence[tuple[str, Move, Walk]], avoid: Set[str]
-) -> list[tuple[str, Move, Walk]]:
+def _vectors(flow: Flow, shared: Set[str]) -> list[Found]:
+    walks = [
+        (parameter, move, walk)
+        for parameter in dict.fromkeys(flow.graph.parameters.values())
+        if parameter not in shared
+        for move, walk in redundant(flow, parameter, avoid=shared)
+    ]
+    return _untangled(flow, walks, shared)
+
+
+def _offsets(flow: Flow, shared: Set[str]) -> list[Found]:
+    return [
+        (parameter, move, walk)
+        for parameter in flow.placeholders
+        if parameter not in shared
+        for move, walk in seeds.offsets(flow, parameter)
+    ]
+
+
+def _untangled(flow: Flow, walks: Sequence[Found], avoid: Set[str]) -> list[Found]:
     """Let no two parameters carry each other where a third one can carry both.
 
     Else the later of the two may have a direction left that nothing sees.
     """
-    untangled: list[tuple[str, Move, Walk]] = []
+    untangled: list[Found] = []
     carried: dict[str, set[str]] = {}
     for parameter, move, walk in walks:
         names = {c.name for c in walk.carriers}
@@ -147,6 +183,7 @@ def _claim(parameter: str, move: Move, walk: Walk) -> Claim:
         frozenset(walk.shifts) | met,
         groups=0 if move.direction == "each" else move.groups,
         against=frozenset(c.name for c in walk.carriers if c.kind == "rnn"),
+        axis=move.axis,
     )
 
 

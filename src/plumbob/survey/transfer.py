@@ -172,11 +172,21 @@ def _same_order(op: Op) -> Fate:
 
 def _linear(op: Op) -> Fate:
     weight, last = op.arguments["weight"], len(op.shape) - 1
-    if (rows_of := op.shift("weight")) is not None:
-        rows = 0 in rows_of.varies
-        others = set(range(last)) | ({last} if rows else set())
-        return plain(op.shape, others) if op.only("weight") else None
+    if op.shift("weight") is not None:
+        return _weighted(op, last, 0)
     return _union(op, [_mapped(op, op.shift("input"), weight), op.shift("bias")])
+
+
+def _weighted(op: Op, units: int, axis: int) -> Fate:
+    """Say what a shifted weight adds: along its units what it varies along them."""
+    weight = op.only("weight")
+    if weight is None:
+        return None
+    whole = plain(op.shape, range(len(op.shape)))
+    axes = list(whole.axes)
+    axes[units] = weight.axes[axis]
+    within = tuple((units, lo, hi) for a, lo, hi in weight.within if a == axis)
+    return replace(whole, axes=tuple(axes), within=within)
 
 
 def _mapped(op: Op, shift: Shift | None, weight: Any) -> Shift | None:
@@ -232,11 +242,14 @@ def _conv(op: Op) -> Fate:
     spatial = len(shape(weight)) - 2
     channel = len(op.shape) - spatial - 1
     x, bias = op.shift("input"), op.shift("bias")
+    transposed = op.arguments.get("transposed") or "transpose" in name(op.node)
     if op.shift("weight") is not None:
-        return None
+        # each group of channels reads inputs of its own
+        alone = op.arguments["groups"] == 1
+        return _weighted(op, channel, 1 if transposed else 0) if alone else None
     moved = None
     if x is not None:
-        if op.arguments.get("transposed") or "transpose" in name(op.node):
+        if transposed:
             return None
         varies = set(x.varies) | {channel}
         if _nonzero(op.arguments.get("padding")):

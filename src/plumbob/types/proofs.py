@@ -11,6 +11,8 @@ Mode = Literal["training", "inference"]
 class Proof:
     """A theorem about rows lo..hi (`rows`) of a parameter.
 
+    Rows are counted along `axis`; along the other axes of a matrix a move is free.
+
     `direction` says which moves of these rows it is about: "each" row by itself (hi -
     lo directions), the "constant" one, the same number added to all of them (1), or
     one number for each "group" of rows, `groups` equal runs one after the other.
@@ -55,6 +57,7 @@ class Proof:
     error: float | None = None
     on_this_path: bool = False  # from one recorded run, not from an exported graph
     norm: str | None = None
+    axis: int = 0
 
     @property
     def directions(self) -> int:

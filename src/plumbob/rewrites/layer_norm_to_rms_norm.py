@@ -1,0 +1,112 @@
+"""LN(x) = RMSNorm(x) where the mean of x is 0."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from torch import nn
+
+from plumbob.errors import InputError
+from plumbob.mending.exchange import called, sole_call
+from plumbob.mending.moves import Offered, centred
+from plumbob.mending.offer import Offer, Refusal
+from plumbob.mending.plan import Plan
+from plumbob.survey.domain import name
+from plumbob.survey.flow import Flow
+from plumbob.survey.writers import writers
+from plumbob.types import Safety
+
+NAME, CODE = "layer-norm-to-rms-norm", "PB305"
+
+
+def layer_norm_to_rms_norm(plan: Plan) -> Iterator[Offered]:
+    """Exchange a layer norm for an RMS norm where there is no mean to subtract.
+
+    Why:
+        One pass over the values less; and what turns or scales the residual
+        stream as a whole commutes with an RMS norm only.
+
+    Exact when:
+        All that is read is written by maps, tables and biases whose common part
+        nothing sees, so that it can be taken away: then the mean is 0 for every
+        input. The norm has no bias (nn.RMSNorm has none) and is called once. In
+        inference: further training would bring a mean back.
+
+    References:
+        Zhang and Sennrich (2019), Root mean square layer normalization. Ashkboos
+        et al. (2024), SliceGPT, section 3.
+    """
+    graph = plan.structure.graphs.get(False)
+    if plan.goal == "training" or graph is None or graph.on_this_path:
+        return
+    flow = Flow(graph)
+    known = writers(flow)
+    common = {(p.parameter, p.axis): p for p in plan.offsets}
+    for node in flow.order:
+        if name(node) != "layer_norm" or node not in flow.read:
+            continue
+        written = known.get(node.all_input_nodes[0], {}).get(-1)
+        last = len(flow.arguments[node]["normalized_shape"]) == 1
+        if not last or written is None or not written <= common.keys():
+            continue
+        place = called(graph, node)
+        try:
+            norm = sole_call(plan.model, graph, place, {node})
+            _exchangeable(norm)
+            acts = [
+                _act(centred(plan, common[key], rewrite=NAME, code=CODE))
+                for key in sorted(written)
+            ]
+        except InputError as error:
+            yield Refusal(rewrite=NAME, code=CODE, place=place, why=str(error))
+            continue
+        names = ", ".join(parameter for parameter, _ in sorted(written))
+        yield Offer(
+            rewrite=NAME,
+            code=CODE,
+            place=place,
+            safety=Safety.EVAL_ONLY,
+            steps=(
+                f"all that {place} reads is written by {names}",
+                "centred, they write values of mean 0 for every input",
+            ),
+            act=partial(_exchange, path=place, acts=acts),
+            structural=True,
+        )
+
+
+def _exchangeable(norm: nn.Module) -> None:
+    """Check that a module is a layer norm without a bias.
+
+    Raises:
+        InputError: it is not.
+    """
+    if type(norm) is not nn.LayerNorm:
+        raise InputError(f"its module is {type(norm).__name__}, not nn.LayerNorm")
+    if "bias" in dict(norm.named_parameters()):
+        raise InputError("it has a bias, which nn.RMSNorm has not")
+
+
+def _act(offered: Offered) -> Callable[[nn.Module], None]:
+    """Return what centres a parameter.
+
+    Raises:
+        InputError: it cannot be written to.
+    """
+    if isinstance(offered, Refusal):
+        raise InputError(offered.why)
+    return offered.act
+
+
+def _exchange(
+    model: nn.Module, *, path: str, acts: Sequence[Callable[[nn.Module], None]]
+) -> None:
+    for act in acts:
+        act(model)
+    old = model.get_submodule(path)
+    if not isinstance(old, nn.LayerNorm):
+        return
+    _exchangeable(old)
+    new = nn.RMSNorm(list(old.normalized_shape), old.eps, device="meta")
+    new.register_parameter("weight", old.weight)
+    above, _, last = path.rpartition(".")
+    setattr(model.get_submodule(above), last, new.train(old.training))

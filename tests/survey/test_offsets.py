@@ -1,0 +1,248 @@
+"""What may be added to all units alike: all of it is proved, and only it."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, ViTConfig, ViTModel
+from transformers.pytorch_utils import Conv1D
+
+from plumbob.survey.graph import tensors
+from plumbob.survey.shift import offsets
+from plumbob.survey.trace import export
+from theorems import Attend, bert, normals, tokens
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+SIZES = {"n_embd": 16, "n_layer": 1, "n_head": 4, "vocab_size": 50, "n_positions": 8}
+ENDS = {"bos_token_id": 0, "eos_token_id": 0, "use_cache": False}
+
+
+def gpt2(kind=GPT2Model):
+    return kind(GPT2Config(**SIZES, **ENDS))
+
+
+def vit():
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "image_size": 8}
+    config = ViTConfig(
+        **sizes, patch_size=4, num_hidden_layers=1, num_attention_heads=4
+    )
+    return ViTModel(config, add_pooling_layer=False)
+
+
+def drawn(model):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            fan = p[0].numel() if p.ndim > 1 else 1
+            p.copy_(torch.randn(p.shape, generator=generator) / fan**0.5)
+    return model.double().eval()
+
+
+def found(model, *args, modes=(True, False), **kwargs):
+    graphs = [
+        export(model, args, kwargs, training=mode) if mode in modes else None
+        for mode in (True, False)
+    ]
+    proofs = offsets(model, *graphs)
+    for proof in proofs:
+        assert proof.error is not None
+        assert proof.error < 1e-12
+        assert proof.steps
+    return proofs
+
+
+def places(proofs, mode="inference"):
+    return {(p.parameter, p.axis) for p in proofs if getattr(p, mode) == "null"}
+
+
+def unmoved(model, *args, **kwargs):
+    """Return where adding random numbers, alike along one axis, changes no output."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        before = list(tensors(model(*args, **kwargs)))
+        still = set()
+        for name, p in model.named_parameters():
+            for axis, size in enumerate(p.shape):
+                other = [1 if i == axis else n for i, n in enumerate(p.shape)]
+                shift = torch.randn(other, generator=generator).double()
+                p += shift
+                after = tensors(model(*args, **kwargs))
+                p -= shift
+                change = max(
+                    float((a - b).abs().max())
+                    for a, b in zip(after, before, strict=True)
+                )
+                if size > 1 and change < 1e-10:
+                    still.add((name, axis))
+    return still
+
+
+class TestAllAndOnly:
+    """The theorems are the moves that change no output, along every axis."""
+
+    @pytest.mark.parametrize(
+        ("build", "feed", "count"),
+        [
+            (bert, {"input_ids": tokens()}, 3 + 2 * (2 + 2 + 1)),
+            (gpt2, {"input_ids": tokens()}, 2 + 4),
+            (lambda: gpt2(GPT2LMHeadModel), {"input_ids": tokens()}, 1 + 4),
+            (vit, {"pixel_values": normals(2, 3, 8, 8)}, 2 + 2 + 4 + 1),
+        ],
+        ids=["bert", "gpt2", "gpt2 with a tied head", "vit"],
+    )
+    def test_transformers(self, build, feed, count):
+        model = drawn(build())
+        feed = {k: v.double() if v.is_floating_point() else v for k, v in feed.items()}
+        mine = places(found(model, modes=(False,), **feed))
+        assert mine == unmoved(model, **feed)
+        assert len(mine) == count
+
+    def test_transformer_encoder(self):
+        layer = nn.TransformerEncoderLayer(16, 4, 32, 0.0, "gelu", batch_first=True)
+        model, x = drawn(nn.TransformerEncoder(layer, 2)), normals(2, 5, 16).double()
+        proofs = found(model, x)
+        assert places(proofs) == places(proofs, "training") == unmoved(model, x)
+        assert ("layers.1.linear2.weight", 0) in places(proofs)
+
+    def test_attention_has_none_but_its_packed_key_bias(self):
+        assert not places(found(drawn(Attend()), normals(2, 5, 16).double()))
+
+
+def test_dropout_between_a_map_and_its_norm_in_training():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.LayerNorm(4))
+    proofs = found(model, normals(5, 3))
+    assert places(proofs) == {("0.weight", 0), ("0.bias", 0)}
+    assert not places(proofs, "training")
+
+
+class Turned(nn.Module):
+    """A map of images, whose channels are normalised at each place."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.conv, self.norm = conv, nn.LayerNorm(4)
+
+    def forward(self, x):
+        z = self.conv(x)
+        return self.norm(z.flatten(2).transpose(1, 2)).relu()
+
+
+@pytest.mark.parametrize(
+    ("conv", "axis"),
+    [
+        (nn.Conv2d(4, 4, 3, padding=1, stride=2), 0),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), 0),
+        (nn.ConvTranspose2d(4, 4, 3, stride=2), 1),
+        (nn.Conv2d(4, 4, 3, groups=2), None),
+        (nn.Conv2d(4, 4, 3, groups=4), None),
+    ],
+)
+def test_layouts_of_convolutions(conv, axis):
+    model, x = drawn(Turned(conv)), normals(2, 4, 5, 5).double()
+    mine = places(found(model, x))
+    assert mine == unmoved(model, x)
+    assert ("conv.weight", axis) in mine or axis is None
+    assert mine <= {("conv.weight", axis), ("conv.bias", 0)}
+
+
+def test_the_layout_of_hugging_face():
+    model, x = nn.Sequential(Conv1D(4, 3), nn.LayerNorm(4)), normals(5, 3)
+    assert places(found(model, x)) == {("0.weight", 1), ("0.bias", 0)}
+
+
+def test_one_number_for_each_group_of_a_group_norm():
+    model, x = nn.Sequential(nn.Linear(3, 8), nn.GroupNorm(2, 8)), normals(5, 3)
+    assert {(p.parameter, p.by, p.groups) for p in found(model, x)} == {
+        ("0.weight", "group-norm", 2),
+        ("0.bias", "group-norm", 2),
+    }
+    model = nn.Sequential(nn.Conv1d(3, 8, 2), nn.GroupNorm(2, 8))
+    assert places(found(model, normals(5, 3, 6))) == {("0.bias", 0)}
+
+
+def test_logits_that_softmax_reads():
+    model = nn.Sequential(nn.Linear(3, 4), nn.LogSoftmax(-1))
+    assert places(found(model, normals(5, 3))) == {("0.weight", 0), ("0.bias", 0)}
+
+
+class Reads(nn.Module):
+    """A table and a map that a layer norm reads, and `also` something else."""
+
+    def __init__(self, also=None):
+        super().__init__()
+        self.table, self.map = nn.Embedding(7, 4), nn.Linear(4, 4)
+        self.norm, self.also = nn.LayerNorm(4), also
+
+    def forward(self, i):
+        x = self.table(i)
+        y = x + self.map(self.norm(x).relu())
+        out = self.norm(y)
+        return out if self.also is None else (out, self.also(self, x, y, out))
+
+
+WRITERS = {("table.weight", 1), ("map.weight", 0), ("map.bias", 0)}
+
+
+@pytest.mark.parametrize(
+    ("also", "left"),
+    [
+        (None, WRITERS),
+        (lambda m, x, y, out: m.norm(2 * y), WRITERS),
+        (lambda m, x, y, out: y, set()),
+        (lambda m, x, y, out: y.sigmoid(), set()),
+        (lambda m, x, y, out: nn.functional.rms_norm(y, (4,)), set()),
+        (lambda m, x, y, out: x, WRITERS - {("table.weight", 1)}),
+        (lambda m, x, y, out: out @ m.table.weight.T, WRITERS - {("table.weight", 1)}),
+    ],
+    ids=["none", "norm", "hidden states", "bend", "rms norm", "embedding", "head"],
+)
+def test_another_reader(also, left):
+    model, i = drawn(Reads(also)), torch.arange(6).view(2, 3)
+    assert places(found(model, i)) == unmoved(model, i) == left
+
+
+class Tied(nn.Module):
+    """Rows of one memory are read as a table and as the columns of a head."""
+
+    def __init__(self, turn):
+        super().__init__()
+        self.table, self.norm = nn.Embedding(4, 4), nn.LayerNorm(4)
+        self.head = nn.Linear(4, 4, bias=False)
+        weight = self.table.weight
+        self.head.weight = nn.Parameter(weight.data.T) if turn else weight
+
+    def forward(self, i):
+        return self.head(self.norm(self.table(i)))
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_a_tied_head(turn):
+    assert not found(Tied(turn), torch.arange(4).view(2, 2))
+
+
+def test_whisper_whose_tied_head_goes_by_two_names():
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    config = WhisperConfig(
+        vocab_size=50,
+        num_mel_bins=4,
+        d_model=16,
+        max_source_positions=8,
+        max_target_positions=8,
+        **{f"{end}_layers": 1 for end in ("encoder", "decoder")},
+        **{f"{end}_attention_heads": 2 for end in ("encoder", "decoder")},
+        **{f"{end}_ffn_dim": 16 for end in ("encoder", "decoder")},
+        **{f"{end}_token_id": 0 for end in ("pad", "bos", "eos", "decoder_start")},
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        use_cache=False,
+    )
+    model = drawn(WhisperForConditionalGeneration(config))
+    feed = {
+        "input_features": normals(2, 4, 16).double(),
+        "decoder_input_ids": tokens(5),
+    }
+    mine = places(found(model, modes=(False,), **feed))
+    assert ("model.decoder.embed_positions.weight", 1) in mine
+    assert not any("embed_tokens" in name or "proj_out" in name for name, _ in mine)
+    assert mine == unmoved(model, **feed)
