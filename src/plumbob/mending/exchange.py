@@ -5,19 +5,23 @@ from collections.abc import Collection
 from torch import fx, nn
 
 from plumbob.errors import InputError
+from plumbob.mending.hooks import hooked
 from plumbob.mending.moves import ONE_PATH
-from plumbob.mending.readers import hooked
 from plumbob.survey.graph import Graph
 
 
 def called(graph: Graph, node: fx.Node) -> str:
-    """Return the path of the module whose call a node is in, and which call it is.
+    """Return the path of the innermost module whose call a node is part of.
 
-    The second call of a module is `path@1`; the model itself is the empty path, as is
+    The second call of a module is `path@1`. The model itself is the empty path, as is
     what a recorded graph does not know.
     """
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return stack[-1][0].partition(".")[2] if stack else ""
+    stack = node.meta.get("nn_module_stack") or {}
+    if graph.on_this_path or not stack:
+        return ""
+    call, (path, *_) = list(stack.items())[-1]
+    again = call.rpartition(".")[2].partition("@")[2]
+    return path.partition(".")[2] + (f"@{again}" if again else "")
 
 
 def sole_call(
@@ -28,27 +32,23 @@ def sole_call(
     Raises:
         InputError: it does more, is called again, or has hooks.
     """
-    name = path.partition("@")[0]
-    paths = {n: called(graph, n) for n in graph.module.graph.nodes}
     if graph.on_this_path:
         raise InputError(ONE_PATH)
     if not path:
-        raise InputError("no module is called for it: the model's forward does it")
-    calls = {p for p in paths.values() if p.partition("@")[0] == name}
+        raise InputError("the model's own forward does it, and no module of its own")
+    name = path.partition("@")[0]
     module = model.get_submodule(name)
+    calls = {n: called(graph, n) for n in graph.module.graph.nodes}
+    same = [n for n, call in calls.items() if call.partition("@")[0] == name]
     names = [n for n, m in model.named_modules(remove_duplicate=False) if m is module]
-    for reason, applies in (
-        (f"{name} is called {len(calls)} times", len(calls) > 1),
-        (f"{' and '.join(names)} are one module", len(names) > 1),
-        (f"{name} holds other modules", any(True for _ in module.children())),
-        (f"{name} has hooks, which see its values", hooked(module)),
-        (
-            f"{name} computes more than that",
-            any(p == path and n not in nodes for n, p in paths.items() if n.users),
-        ),
-    ):
-        if applies:
-            raise InputError(reason)
+    if (times := len({calls[n] for n in same})) > 1:
+        raise InputError(f"{name} is called {times} times")
+    if len(names) > 1:
+        raise InputError(f"{' and '.join(names)} are one module")
+    if any(True for _ in module.children()) or any(n not in nodes for n in same):
+        raise InputError(f"{name} does more than that")
+    if why := hooked(model, [f"{name}.weight"], ()):
+        raise InputError(why)
     return module
 
 

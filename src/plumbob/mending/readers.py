@@ -7,6 +7,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from plumbob.errors import InputError
+from plumbob.mending.hooks import hooked
 from plumbob.survey.affine import Affine, affine
 from plumbob.survey.calls import strays
 from plumbob.survey.flow import Flow
@@ -113,11 +114,15 @@ class Readers:
             if view is not None:
                 writable(self.model, view.name, frozen=True)
         name = use.weight.name
+        if "parametrizations" in name.split("."):
+            raise InputError(
+                f"{name} is parametrised; remove the parametrisation first"
+            )
         if use.kind == "linear" and self.model.get_parameter(name).dim() != 2:
             raise InputError(f"{name} is no matrix")
         layer = self.model.get_submodule(name.rpartition(".")[0])
-        if hooked(layer):
-            raise InputError(f"the layer of {name} has hooks, which see its values")
+        if why := hooked(self.model, [name], ()):
+            raise InputError(why)
         views = [view for view in (use.weight, use.bias) if view is not None]
         self.once(n for n in use.node.all_input_nodes if self.known.get(n) in views)
         if use.bias is None and not self._takes_bias(layer, name):
@@ -164,12 +169,6 @@ def result(node: fx.Node) -> fx.Node:
     """Return the first of what an operation returns."""
     parts = [user for user in node.users if op(user) == "getitem"]
     return next((part for part in parts if part.args[1] == 0), node)
-
-
-def hooked(module: nn.Module) -> bool:
-    """Return whether a module has hooks."""
-    kinds = ("forward", "forward_pre", "backward", "backward_pre")
-    return any(getattr(module, f"_{kind}_hooks") for kind in kinds)
 
 
 def _random(node: fx.Node) -> bool:

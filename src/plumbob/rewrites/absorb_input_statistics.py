@@ -74,7 +74,7 @@ class _Absorb:
 
 
 def _calls(graph: Graph) -> dict[str, list[fx.Node]]:
-    """Return the nodes of each module's call, without those of modules in it."""
+    """Return the nodes of each module's calls, without those of modules in it."""
     found: dict[str, list[fx.Node]] = {}
     for node in graph.module.graph.nodes:
         if path := called(graph, node):
@@ -122,7 +122,7 @@ def _offered(
         ),
         act=_Absorb(path, shape(live[-1]), axis, after),
         structural=True,
-        effects=(f"{path} has become nn.Identity: {into} reads the input as it comes",),
+        effects=(f"{into} reads the input as it comes",),
     )
 
 

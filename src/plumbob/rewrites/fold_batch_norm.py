@@ -84,7 +84,7 @@ def _offered(model: nn.Module, readers: Readers, node: fx.Node) -> Offered | Non
         ),
         act=partial(_fold, path=path, move=move),
         structural=True,
-        effects=(f"{path} has become nn.Identity, so training would differ",),
+        effects=(f"in training {path} would use the statistics of the batch",),
     )
 
 

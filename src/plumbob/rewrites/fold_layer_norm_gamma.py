@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from plumbob.errors import InputError
+from plumbob.mending.hooks import hooked
 from plumbob.mending.moves import ONE_PATH, Offered
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
@@ -117,6 +118,8 @@ def _movable(
     """
     if readers.graph.on_this_path:
         raise InputError(ONE_PATH)
+    if why := hooked(model, [norm.weight.name], ()):
+        raise InputError(why)
     readers.once(n for n in norm.node.all_input_nodes if n is not norm.reads)
     for reader in after:
         readers.own(reader.use)
