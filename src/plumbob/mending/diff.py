@@ -14,8 +14,8 @@ def diff(
 ) -> Iterator[str]:
     """Yield a headline per module that changes, and a line per tensor of it.
 
-    `-` is removed, `+` added, `~` changed (by how much, root mean square), `=` frozen;
-    the codes are of what does it.
+    `-` is removed, `+` added, `~` changed, `=` frozen; rms is the
+    root of the mean square, and the codes are of what does it.
     """
     codes: dict[str, dict[str, None]] = {}
     for c in certificates:
@@ -39,16 +39,15 @@ def diff(
 def _line(old: Tensor | None, new: Tensor | None) -> str | None:
     if old is None or new is None:
         sign, one = ("-", old) if new is None else ("+", new)
-        return None if one is None else f"{sign} {_size(one)}, {_rms(one):.3g}"
+        return None if one is None else f"{sign} {_size(one)}, rms {_rms(one):.3g}"
     if old.shape != new.shape:
         return f"~ {_size(old)} -> {_size(new)}"
     if not same(old, new):
         moved = new.detach().double() - old.detach().double()
-        return (
-            f"~ {_size(old)}, {_rms(old):.3g} -> {_rms(new):.3g}, by {_rms(moved):.3g}"
-        )
+        values = f"{_rms(old):.3g} -> {_rms(new):.3g}, moved by {_rms(moved):.3g}"
+        return f"~ {_size(old)}, rms {values}"
     if old.requires_grad and not new.requires_grad:
-        return f"= {_size(new)}, {_rms(new):.3g}"
+        return f"= {_size(new)}, rms {_rms(new):.3g}"
     return None
 
 

@@ -34,9 +34,10 @@ def _reworded(old: nn.Module, new: nn.Module) -> str:
     """Return what a module says of itself that it did not say before, "" if nothing."""
     was, now = (m.extra_repr().split(", ") for m in (old, new))
     gone, come = ([w for w in a if w not in b] for a, b in ((was, now), (now, was)))
-    if not gone and not come:
-        return ""
-    return f"{', '.join(gone) or 'as built'} is now {', '.join(come) or 'as built'}"
+    if not gone:
+        return f"{', '.join(come)} now" if come else ""
+    now = f"is now {', '.join(come)}" if come else "no more"
+    return f"{', '.join(gone)} {now}"
 
 
 def side_effects_of(before: nn.Module, after: nn.Module) -> Iterator[str]:

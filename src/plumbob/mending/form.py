@@ -64,8 +64,12 @@ class Kind:
     @classmethod
     def of(cls, module: nn.Module, **place: str) -> "Kind":
         """Return what makes another module like this one."""
-        names = set(signature(type(module)).parameters) - {"device", "dtype", "args"}
-        found = {name: getattr(module, name, None) for name in sorted(names)}
+        found = {
+            name: getattr(module, name, None)
+            for name, taken in signature(type(module)).parameters.items()
+            if taken.kind is taken.POSITIONAL_OR_KEYWORD
+            if name not in {"device", "dtype"}
+        }
         if "bias" in found:
             found["bias"] = isinstance(found["bias"], Tensor)
         return cls(name=type(module).__name__, arguments=found, **place)

@@ -58,7 +58,7 @@ class Mended:
 
     @property
     def removed(self) -> tuple[str, ...]:
-        """The parameters that are gone."""
+        """The parameters and buffers that are gone."""
         return tuple(name for c in self.certificates for name in c.removed)
 
     def manifest(self, source: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Mended:
         if not (self.certificates or self.unsafe):
             yield "nothing to mend"
         else:
-            yield f"mended for {self.goal}, {len(self.removed)} parameters removed"
+            yield f"mended for {self.goal}: {len(self.removed)} tensors removed"
         if self.certificates:
             yield ROW.format(*COLUMNS)
             yield from map(_row, self.certificates)

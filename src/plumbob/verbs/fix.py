@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from plumbob.errors import InputError, did_you_mean
 
@@ -18,8 +18,8 @@ def fix(
     model: "nn.Module",
     data: Any,
     *,
-    goal: Literal["training", "inference"] = "inference",
-    mode: Literal["drop", "zero"] = "drop",
+    goal: str = "inference",
+    mode: str = "drop",
     select: str | Iterable[str] | None = None,
     optimizer: Any = None,
     unsafe: bool = False,
@@ -71,13 +71,13 @@ def fix(
     from plumbob.survey.batches import batches
     from plumbob.verbs.all_or_nothing import copied
 
-    _one_of(goal, "goal", ("training", "inference"))
+    aim: Any = _one_of(goal, "goal", ("training", "inference"))
     _one_of(mode, "mode", ("drop", "zero"))
     chosen = _selected(select)
     batch = next(batches(model, data, limit=1))
     before = sum(p.numel() for p in model.parameters())
     mended, held = copied(model, optimizer)
-    found = Mended(goal=goal, mode=mode, before=before, model=type(model).__name__)
+    found = Mended(goal=aim, mode=mode, before=before, model=type(model).__name__)
     for _ in range(_ROUNDS):
         plan, done = None, False
         for rewrite in REWRITES:
@@ -112,12 +112,13 @@ def _plan(model: "nn.Module", batch: Any, goal: Any) -> "Plan":
     return Plan(model=model, batch=batch, structure=read(model, batch), goal=goal)
 
 
-def _one_of(word: str, what: str, known: tuple[str, ...]) -> None:
-    if word not in known:
-        raise InputError(
-            f"expected the {what} {' or '.join(known)}, got {word!r}."
-            f"{did_you_mean(str(word), known)}"
-        )
+def _one_of(word: str, what: str, known: tuple[str, ...]) -> str:
+    if word in known:
+        return word
+    raise InputError(
+        f"expected the {what} {' or '.join(known)}, got {word!r}."
+        f"{did_you_mean(word, known)}"
+    )
 
 
 def _selected(select: str | Iterable[str] | None) -> frozenset[str] | None:
@@ -208,8 +209,10 @@ def _done(
     offers = [place for place in places if isinstance(place, Offer)]
     refusals = [place for place in places if not isinstance(place, Offer)]
     certificates, failed = tried(model, batch, offers, mode, optimizer, seed)
+    known = dict(model.named_parameters())
+    done = {n for n, p in known.items() if not (p.requires_grad or p.any())}
     for refusal in (*refusals, *failed):
-        if refusal not in found.refused:
+        if refusal not in found.refused and refusal.place not in done:
             found.refused.append(refusal)
             if tell:
                 tell(str(refusal))

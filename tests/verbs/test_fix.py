@@ -1,0 +1,169 @@
+"""What a user gets from `plumbob.fix`: options, optimisers, what is told."""
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import plumbob
+from nets import seeded
+from plumbob.errors import InputError
+from plumbob.survey.seen import seen
+from plumbob.types import Safety
+
+X = torch.randn(16, 3, 6, 6, generator=seeded())
+Y = torch.arange(16) % 5
+
+
+def convolution():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 5),
+    )
+
+
+def adam(model):
+    groups = [
+        {"params": [model[0].weight, model[4].weight]},
+        {
+            "params": [model[0].bias, model[1].weight, model[1].bias, model[4].bias],
+            "lr": 0.01,
+        },
+    ]
+    return torch.optim.Adam(groups, lr=1e-3)
+
+
+def trained(model, optimizer, steps):
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(X), Y)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("mode", ["drop", "zero"])
+def test_adam_goes_on_with_its_groups_and_state(mode):
+    model = convolution()
+    optimizer = adam(model)
+    trained(model, optimizer, 5)
+    before = seen(model), copy.deepcopy(optimizer.state_dict())
+    (fixed, held), proof = plumbob.fix(
+        model, X, goal="training", mode=mode, optimizer=optimizer
+    )
+    (made,) = proof.certificates
+    assert (made.code, made.claim) == ("PB301", Safety.EXACT)
+    gone = mode == "drop"
+    assert (fixed[0].bias is None) == gone
+    sizes = [len(group["params"]) for group in held.param_groups]
+    assert sizes == [2, 3 if gone else 4]
+    assert [group["lr"] for group in held.param_groups] == pytest.approx([1e-3, 0.01])
+    own = {id(p) for p in fixed.parameters()}
+    assert {id(p) for group in held.param_groups for p in group["params"]} == own
+    assert {id(p) for p in held.state} == own
+    moments = optimizer.state[model[0].weight]["exp_avg"]
+    assert torch.equal(held.state[fixed[0].weight]["exp_avg"], moments)
+    # the original, and its optimiser, are as they were
+    assert seen(model) == before[0]
+    assert str(optimizer.state_dict()) == str(before[1])
+    # both train on alike; only the null bias of the original wanders
+    assert trained(fixed, held, 10) == pytest.approx(trained(model, optimizer, 10))
+    assert model[0].bias.any()
+    if not gone:
+        assert not fixed[0].bias.any()
+    again, more = plumbob.fix(fixed, X, goal="training", mode=mode)
+    assert not more.certificates
+    assert not more.refused
+    assert str(more) == "nothing to mend"
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, fixed.state_dict()[name])
+
+
+def test_what_is_frozen_at_zero_is_named_also_where_it_was_zero_before():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    nn.init.zeros_(model[0].bias)
+    _, proof = plumbob.fix(model, torch.randn(8, 3), goal="training", mode="zero")
+    (made,) = proof.certificates
+    assert (made.removed, made.changed, made.frozen) == ((), (), ("0.bias",))
+    assert proof.form.frozen == ("0.bias",)
+
+
+def test_it_is_told_as_a_table_of_fixed_width():
+    _, proof = plumbob.fix(convolution(), X)
+    lines = str(proof).splitlines()
+    assert lines[0] == "mended for inference: 5 tensors removed"
+    assert lines[1].split()[:3] == ["code", "rewrite", "places"]
+    assert lines[2].split()[:4] == ["PB312", "fold-batch-norm", "1", "eval-only"]
+    assert "  1: BatchNorm2d is now Identity" in lines
+    assert max(map(len, lines)) <= 88
+    assert lines[-1] == "445 parameters before, 437 after"
+
+
+def test_the_manifest_has_what_proves_it_and_is_json():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    _, proof = plumbob.fix(model, torch.randn(8, 3), goal="training")
+    told = json.loads(json.dumps(proof.manifest({"in": "sha256:0"}), allow_nan=False))
+    assert (told["format"], told["goal"], told["mode"]) == (1, "training", "drop")
+    assert told["torch"] == torch.__version__
+    assert told["input"] == {"in": "sha256:0"}
+    assert told["parameters"] == {"before": 24, "after": 20}
+    (one,) = told["rewrites"]
+    assert (one["code"], one["rewrite"]) == ("PB301", "drop-bias-before-batch-norm")
+    assert one["removed"] == {"0.bias": {"shape": [4], "dtype": "float32"}}
+    assert (one["places"], one["claim"], one["holds"]) == (["0.bias"], "exact", True)
+    assert 0 <= one["identity_ulps"] < 16
+    assert one["changed"] == ["1.running_mean"]
+    assert "1.running_mean moves by the bias" in one["side_effects"]
+
+
+@pytest.mark.parametrize("select", ["pb30", "bias-before-batch-norm"])
+def test_a_rule_selects_its_rewrites(select):
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    _, proof = plumbob.fix(model, torch.randn(8, 3), select=select)
+    assert [c.rewrite for c in proof.certificates] == ["drop-bias-before-batch-norm"]
+
+
+def test_a_rewrite_is_selected_by_its_name():
+    _, proof = plumbob.fix(convolution(), X, select=["fold-batch-norm", "PB303"])
+    assert [c.rewrite for c in proof.certificates] == ["fold-batch-norm"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"select": "PB301,drop-kee-bias"}, "Did you mean 'drop-key-bias'?"),
+        ({"select": "PB399"}, r"got 'PB399'.* Did you mean 'PB3\d\d'"),
+        ({"select": ""}, "got ''"),
+        ({"goal": "trainig"}, "Did you mean 'training'?"),
+        ({"mode": "remove"}, "the mode drop or zero, got 'remove'"),
+    ],
+)
+def test_bad_options_are_told_before_anything_is_done(options, told):
+    with pytest.raises(InputError, match=told):
+        plumbob.fix(convolution(), X, **options)
+
+
+def test_the_function_is_changed_only_on_demand():
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    with torch.no_grad():
+        model[0].bias.fill_(-20.0)
+    x = torch.randn(64, 6, generator=seeded())
+    fixed, proof = plumbob.fix(model, x)
+    assert not proof.unsafe
+    assert torch.equal(fixed[0].bias, model[0].bias)
+    fixed, proof = plumbob.fix(model, x, unsafe=True)
+    (one,) = proof.unsafe
+    assert (one.code, one.site, one.act) == ("PB201", "0", "set-bias")
+    assert "PB201 0: set-bias, which changes the function" in str(proof)
+    assert proof.manifest()["unsafe"][0]["advice"]
+    assert not torch.equal(fixed[0].bias, model[0].bias)
+    _, proof = plumbob.fix(model, x, unsafe=True, select="PB303")
+    assert not proof.unsafe
