@@ -56,7 +56,7 @@ class _Fold:
     """Moves gain w + plus and bias of a norm into the maps that read it."""
 
     gain: str
-    plus: float
+    plus: int
     bias: str | None
     readers: Sequence[Reader]
 
@@ -110,7 +110,7 @@ def _offers(model: nn.Module, readers: Readers, norm: Affine) -> Iterator[Offere
 
 def _movable(
     model: nn.Module, readers: Readers, norm: Affine, after: Sequence[Reader]
-) -> tuple[float, frozenset[str]]:
+) -> tuple[int, frozenset[str]]:
     """Return what is added to the gain, and what must stay as it is.
 
     Raises:
@@ -127,6 +127,7 @@ def _movable(
     plus = argument(gain, 1, "other") if op(gain) == "add" else 0
     if plus not in (0, 1):
         raise InputError(f"{norm.weight.name} is added to {plus}")
+    plus = int(plus)
     writable(model, norm.weight.name, frozen=True)
     if norm.bias is None:
         return plus, frozenset()
