@@ -3,30 +3,15 @@
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, ViTConfig, ViTModel
 from transformers.pytorch_utils import Conv1D
 
+from centring import INPUTS, bert, encoder, gpt2, gpt2_with_tied_head, vit
 from plumbob.survey.graph import tensors
 from plumbob.survey.shift import offsets
 from plumbob.survey.trace import export
-from theorems import Attend, bert, normals, tokens
+from theorems import Attend, normals, tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-SIZES = {"n_embd": 16, "n_layer": 1, "n_head": 4, "vocab_size": 50, "n_positions": 8}
-ENDS = {"bos_token_id": 0, "eos_token_id": 0, "use_cache": False}
-
-
-def gpt2(kind=GPT2Model):
-    return kind(GPT2Config(**SIZES, **ENDS))
-
-
-def vit():
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "image_size": 8}
-    config = ViTConfig(
-        **sizes, patch_size=4, num_hidden_layers=1, num_attention_heads=4
-    )
-    return ViTModel(config, add_pooling_layer=False)
 
 
 def drawn(model):
@@ -81,28 +66,29 @@ class TestAllAndOnly:
     """The theorems are the moves that change no output, along every axis."""
 
     @pytest.mark.parametrize(
-        ("build", "feed", "count"),
+        ("build", "count"),
         [
-            (bert, {"input_ids": tokens()}, 3 + 2 * (2 + 2 + 1)),
-            (gpt2, {"input_ids": tokens()}, 2 + 4),
-            (lambda: gpt2(GPT2LMHeadModel), {"input_ids": tokens()}, 1 + 4),
-            (vit, {"pixel_values": normals(2, 3, 8, 8)}, 2 + 2 + 4 + 1),
+            (bert, 3 + 2 * (2 + 2 + 1)),
+            (gpt2, 2 + 4),
+            (gpt2_with_tied_head, 1 + 4),
+            (vit, 2 + 2 + 4 + 1),
         ],
-        ids=["bert", "gpt2", "gpt2 with a tied head", "vit"],
     )
-    def test_transformers(self, build, feed, count):
+    def test_transformers(self, build, count):
+        feed = {
+            k: v.double() if v.is_floating_point() else v
+            for k, v in INPUTS[build].items()
+        }
         model = drawn(build())
-        feed = {k: v.double() if v.is_floating_point() else v for k, v in feed.items()}
         mine = places(found(model, modes=(False,), **feed))
         assert mine == unmoved(model, **feed)
         assert len(mine) == count
 
     def test_transformer_encoder(self):
-        layer = nn.TransformerEncoderLayer(16, 4, 32, 0.0, "gelu", batch_first=True)
-        model, x = drawn(nn.TransformerEncoder(layer, 2)), normals(2, 5, 16).double()
+        model, x = drawn(encoder(activation="gelu")), normals(2, 5, 16).double()
         proofs = found(model, x)
         assert places(proofs) == places(proofs, "training") == unmoved(model, x)
-        assert ("layers.1.linear2.weight", 0) in places(proofs)
+        assert ("layers.0.linear2.weight", 0) in places(proofs)
 
     def test_attention_has_none_but_its_packed_key_bias(self):
         assert not places(found(drawn(Attend()), normals(2, 5, 16).double()))
