@@ -51,8 +51,9 @@ def bounds(model: nn.Module, graph: Graph) -> Bounds:
             uses = list(affine(node, known))
             at[node] = ANY
             if op(node) == BATCH_NORM:
-                low, high = at[node.all_input_nodes[0]]
-                ends = normed(node, values, (np.array(low), np.array(high)))
+                source = node.all_input_nodes[0]
+                low, high = (np.full(shape(source)[1], end) for end in at[source])
+                ends = normed(node, values, (low, high))
                 at[node] = ANY if ends is None else _hull(ends)
             elif not uses and node not in known:
                 at[node] = through(node, at)
