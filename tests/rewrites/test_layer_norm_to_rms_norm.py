@@ -75,6 +75,17 @@ def test_norms_before_their_layers():
     assert not done.model[2].weight.requires_grad
 
 
+def test_a_norm_without_parameters():
+    norm = nn.LayerNorm(8, elementwise_affine=False)
+    done = mend(
+        layer_norm_to_rms_norm,
+        drawn(nn.Sequential(nn.Linear(3, 8), norm)),
+        normals(6, 3),
+    )
+    assert exchanged(done.model) == {"1"}
+    assert not list(done.model[1].parameters())
+
+
 def test_norms_after_their_layers():
     model, x = drawn(encoder(bias=False)), normals(2, 5, 16)
     assert not mend(layer_norm_to_rms_norm, model, x).certificate

@@ -5,11 +5,12 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from centring import INPUTS, bert, encoder, gpt2, gpt2_with_tied_head, vit
+from families import FAMILIES
+from nullity import doubles, randomised
 from plumbob.survey.graph import tensors
 from plumbob.survey.shift import offsets
 from plumbob.survey.trace import export
-from theorems import Attend, normals, tokens
+from theorems import normals
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -62,36 +63,33 @@ def unmoved(model, *args, **kwargs):
     return still
 
 
-class TestAllAndOnly:
+# True, but not proved: what is added to all of T5's table of distances goes into the
+# mask of an attention, and what is subtracted from itself depends on the input.
+UNPROVED = {
+    "t5": {("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", 0)},
+    "duelling": {("a.weight", 0)},
+}
+HOW_MANY = {"bert": 13, "vit": 14, "gpt2": 10, "whisper": 12, "convnext": 5, "llama": 0}
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if "lstm" not in f])
+def test_families(family):
     """The theorems are the moves that change no output, along every axis."""
+    build, inputs, training = FAMILIES[family]
+    torch.manual_seed(0)
+    model, inputs = randomised(build()).train(training), doubles(inputs)
+    mode = "training" if training else "inference"
+    mine = places(found(model, modes=(training,), **inputs), mode)
+    assert mine == unmoved(model, **inputs) - UNPROVED.get(family, set())
+    assert len(mine) == HOW_MANY.get(family, len(mine))
 
-    @pytest.mark.parametrize(
-        ("build", "count"),
-        [
-            (bert, 3 + 2 * (2 + 2 + 1)),
-            (gpt2, 2 + 4),
-            (gpt2_with_tied_head, 1 + 4),
-            (vit, 2 + 2 + 4 + 1),
-        ],
-    )
-    def test_transformers(self, build, count):
-        feed = {
-            k: v.double() if v.is_floating_point() else v
-            for k, v in INPUTS[build].items()
-        }
-        model = drawn(build())
-        mine = places(found(model, modes=(False,), **feed))
-        assert mine == unmoved(model, **feed)
-        assert len(mine) == count
 
-    def test_transformer_encoder(self):
-        model, x = drawn(encoder(activation="gelu")), normals(2, 5, 16).double()
-        proofs = found(model, x)
-        assert places(proofs) == places(proofs, "training") == unmoved(model, x)
-        assert ("layers.0.linear2.weight", 0) in places(proofs)
-
-    def test_attention_has_none_but_its_packed_key_bias(self):
-        assert not places(found(drawn(Attend()), normals(2, 5, 16).double()))
+def test_a_head_that_goes_by_two_names():
+    """Whisper's table of words is its output layer, too."""
+    build, inputs, _ = FAMILIES["whisper"]
+    mine = dict(places(found(build(), modes=(False,), **inputs)))
+    assert "model.decoder.embed_positions.weight" in mine
+    assert not {"model.decoder.embed_tokens.weight", "proj_out.weight"} & mine.keys()
 
 
 def test_dropout_between_a_map_and_its_norm_in_training():
@@ -204,31 +202,3 @@ class Tied(nn.Module):
 @pytest.mark.parametrize("turn", [False, True])
 def test_a_tied_head(turn):
     assert not found(Tied(turn), torch.arange(4).view(2, 2))
-
-
-def test_whisper_whose_tied_head_goes_by_two_names():
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
-
-    config = WhisperConfig(
-        vocab_size=50,
-        num_mel_bins=4,
-        d_model=16,
-        max_source_positions=8,
-        max_target_positions=8,
-        **{f"{end}_layers": 1 for end in ("encoder", "decoder")},
-        **{f"{end}_attention_heads": 2 for end in ("encoder", "decoder")},
-        **{f"{end}_ffn_dim": 16 for end in ("encoder", "decoder")},
-        **{f"{end}_token_id": 0 for end in ("pad", "bos", "eos", "decoder_start")},
-        suppress_tokens=None,
-        begin_suppress_tokens=None,
-        use_cache=False,
-    )
-    model = drawn(WhisperForConditionalGeneration(config))
-    feed = {
-        "input_features": normals(2, 4, 16).double(),
-        "decoder_input_ids": tokens(5),
-    }
-    mine = places(found(model, modes=(False,), **feed))
-    assert ("model.decoder.embed_positions.weight", 1) in mine
-    assert not any("embed_tokens" in name or "proj_out" in name for name, _ in mine)
-    assert mine == unmoved(model, **feed)

@@ -106,7 +106,8 @@ def _exchange(
     if not isinstance(old, nn.LayerNorm):
         return
     _exchangeable(old)
-    new = nn.RMSNorm(list(old.normalized_shape), old.eps, device="meta")
+    shape, learns = list(old.normalized_shape), old.elementwise_affine
+    new = nn.RMSNorm(shape, old.eps, learns, "meta")
     new.register_parameter("weight", old.weight)
     above, _, last = path.rpartition(".")
     setattr(model.get_submodule(above), last, new.train(old.training))

@@ -100,14 +100,14 @@ def _map(weight: str, axis: int, bias: str = "") -> Callable[[_Node], Means]:
 
 
 def _affine(op: _Node, weight: str, axis: int, bias: str, units: int) -> Means:
-    rows = op.means(weight).get(axis)
+    own = op.means(weight).get(axis)
     added: Written | None = frozenset()
     if op.arguments.get(bias) is not None:
         added = op.means(bias).get(-1)
     vector = len(shape(op.arguments[weight])) < 2
-    if vector or rows is None or added is None:
+    if vector or own is None or added is None:
         return _NOTHING
-    return {units: rows | added}
+    return {units: own | added}
 
 
 def _conv(op: _Node) -> Means:
