@@ -1,7 +1,6 @@
 """`plumbob fix`."""
 
 import json
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,7 +110,7 @@ def fix(
         return int(bool(lines))
     if output is not None:
         manifest = save(fixed, proof, output, source=source)
-        print(f"wrote {output} and {manifest.name}", file=sys.stderr)
+        typer.echo(f"wrote {output} and {manifest.name}", err=True)
     told = json.dumps(proof.manifest(source), indent=2)
     typer.echo(told if form is Form.JSON else str(proof))
     return 0

@@ -64,14 +64,11 @@ class Kind:
     @classmethod
     def of(cls, module: nn.Module, **place: str) -> "Kind":
         """Return what makes another module like this one."""
-        found = {
-            name: getattr(module, name, None)
-            for name, taken in signature(type(module)).parameters.items()
-            if taken.kind is taken.POSITIONAL_OR_KEYWORD
-            if name not in {"device", "dtype"}
-        }
+        taken = set(signature(type(module)).parameters) - {"device", "dtype"}
+        found = {n: getattr(module, n) for n in sorted(taken) if hasattr(module, n)}
         if "bias" in found:
             found["bias"] = isinstance(found["bias"], Tensor)
+        found = {name: value for name, value in found.items() if _plain(value)}
         return cls(name=type(module).__name__, arguments=found, **place)
 
     def build(self) -> nn.Module:
@@ -182,9 +179,11 @@ def bring(model: nn.Module, form: Form) -> None:
                 f"{'without' if name in form.added else 'with'} '{name}'; "
                 f"{BUILD_AS_BEFORE}"
             )
-        new = torch.empty(slot.shape, dtype=getattr(torch, slot.dtype), device="meta")
-        buffers = table is vars(modules[name.rpartition(".")[0]])["_buffers"]
-        table[last] = new if buffers else nn.Parameter(new)
+        held = vars(modules[name.rpartition(".")[0]])
+        near = [table[last], *held["_parameters"].values()]  # the model's own dtype
+        dtype = next((t.dtype for t in near if t is not None), torch.float32)
+        new = torch.empty(slot.shape, dtype=dtype, device="meta")
+        table[last] = new if table is held["_buffers"] else nn.Parameter(new)
     known = dict(model.named_parameters(remove_duplicate=False))
     for name in form.frozen:
         if name not in known:
@@ -257,10 +256,16 @@ def _classes(model: nn.Module) -> dict[str, Any]:
 
 def _said(was: nn.Module, now: nn.Module) -> dict[str, Plain]:
     return {
-        name: vars(now)[name]
+        name: new
         for name in SIZES
-        if name in vars(now) and vars(now)[name] != vars(was).get(name)
+        if _plain(old := vars(was).get(name)) and _plain(new := vars(now).get(name))
+        if old != new
     }
+
+
+def _plain(value: Any) -> bool:
+    whole = isinstance(value, tuple) and all(type(n) is int for n in value)
+    return whole or value is None or isinstance(value, bool | int | float | str)
 
 
 def _behind(model: nn.Module, path: str) -> str:
@@ -298,7 +303,7 @@ def _exchange(
 
 def _resay(module: nn.Module, path: str, name: str, value: Plain) -> None:
     old = vars(module).get(name)
-    if name not in SIZES or type(old) is not type(value):
+    if name not in SIZES or not isinstance(old, type(value)):
         raise InputError(
             f"expected a {type(module).__name__} with {name} at '{path}', got "
             f"{type(old).__name__} where {type(value).__name__} is to stand; "

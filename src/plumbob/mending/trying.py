@@ -91,5 +91,7 @@ def _certificate(
 def _effects(offers: Sequence[Offer], made: Certificate) -> Iterator[str]:
     for offer in offers:
         yield from offer.effects
+    if made.removed or made.frozen:
+        yield "weight decay and clipping no longer count what is gone or frozen"
     if made.removed:
-        yield "weight decay and gradient clipping no longer count what was removed"
+        yield "built without what is gone, a model draws other numbers from a seed"
