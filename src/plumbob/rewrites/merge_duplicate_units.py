@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from functools import partial
 from hashlib import blake2b
-from math import frexp, ldexp
+from math import ldexp
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,12 +48,12 @@ def merge_duplicate_units(plan: Plan) -> Iterator[Offered]:
     if any(p.is_meta for p in plan.model.parameters()):
         return
     for each in hidden(graph):
-        copies = _copies(plan.model, each, values) if each.readers else {}
+        copies = _copies(each, values) if each.readers else {}
         if copies:
             yield _offer(plan, each, copies)
 
 
-def _copies(model: nn.Module, each: Hidden, values: dict[str, Tensor]) -> Copies:
+def _copies(each: Hidden, values: dict[str, Tensor]) -> Copies:
     """Return the units that repeat an earlier one."""
     own = values[each.use.weight.name].detach()
     axis = int(each.use.transposed)
@@ -64,20 +65,18 @@ def _copies(model: nn.Module, each: Hidden, values: dict[str, Tensor]) -> Copies
     for node, width in each.norms:
         given = [values[n.name] for n in node.all_input_nodes[1:]]
         rows += [t.detach().reshape(-1, width) for t in given]
-    table = torch.cat([t.cpu().double() for t in rows], 1)
-    homogeneous = all(op(node) in SCALED for node in each.between)
-    first: dict[bytes, tuple[int, int]] = {}
+    table = torch.cat([t.cpu().double() for t in rows], 1).numpy()
+    alive = rows[0].cpu().any(1).numpy() & np.isfinite(table).all(1)
+    powers = np.zeros(len(table), np.int64)
+    if all(op(node) in SCALED for node in each.between):
+        powers += np.frexp(np.abs(table).max(1))[1]
+    alike = np.ldexp(table, -powers[:, None]) + 0.0  # -0.0 is 0.0
+    first: dict[bytes, int] = {}
     copies: Copies = {}
-    for unit, row in enumerate(table):
-        if not bool(rows[0][unit].any()) or not bool(row.isfinite().all()):
-            continue
-        power = frexp(float(row.abs().max()))[1] if homogeneous else 0
-        key = blake2b((row * ldexp(1.0, -power)).numpy().tobytes()).digest()
-        if key in first:
-            same, other = first[key]
-            copies[unit] = (same, ldexp(1.0, power - other))
-        else:
-            first[key] = (unit, power)
+    for unit in map(int, np.flatnonzero(alive)):
+        same = first.setdefault(blake2b(alike[unit].tobytes()).digest(), unit)
+        if same != unit:
+            copies[unit] = (same, ldexp(1.0, int(powers[unit] - powers[same])))
     return copies
 
 

@@ -57,19 +57,19 @@ def merge_stacked_linear(plan: Plan) -> Iterator[Offered]:
 def _offered(plan: Plan, each: Hidden) -> Offered | None:
     model, graph = plan.model, plan.structure.graphs[False]
     (reader, width), use = each.readers[0], each.use
-    ends = (use.fan_in, reader.out)
+    if width > 1 or use.out < min(use.fan_in, reader.out):
+        return None
     first, second = (part.weight.name.rpartition(".")[0] for part in (use, reader))
     try:
         layer(model, graph, each)
         one: Any = model.get_submodule(first)
         two: Any = model.get_submodule(second)
         into = first if _single(two) else second if _single(one) else ""
-        if width > 1 or not into or use.out < min(ends):
+        if not into or one.weight.dtype != two.weight.dtype:
             return None
-        grows = _weights(one, two, first=into == first)[0].numel() > sum(
-            part.weight.numel() for part in (one, two)
-        )
-        if grows or one.weight.dtype != two.weight.dtype:
+        size = one.weight.numel() if into == first else two.weight.numel()
+        made = size // use.out * (reader.out if into == first else use.fan_in)
+        if made > one.weight.numel() + two.weight.numel():
             return None
         if into == second and pads_zeros(two) and one.bias is not None:
             return None

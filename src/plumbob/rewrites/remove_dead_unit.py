@@ -46,14 +46,15 @@ def remove_dead_unit(plan: Plan) -> Iterator[Offered]:
     known, values = bounds(model, graph), named(model, graph)
     for each in hidden(graph):
         z = known.units.get(each.use.node)
-        if z is None:
+        if z is None or not (each.readers or each.obstacles):
             continue
         at = spread(each, z, values)
         still = {node: low == high for node, (low, high) in at.items()}
         read = [use.reads for use, _ in each.readers if use.reads is not None]
-        every = still.values() if each.obstacles else [still[node] for node in read]
-        join = np.any if each.obstacles else np.all
-        gone = join([*every], axis=0) if every else np.zeros(each.use.out, bool)
+        if each.obstacles:  # what is still from the start, as at zero, is no wonder
+            gone = np.any([*still.values()], axis=0) & ~still[each.use.node]
+        else:
+            gone = np.all([still[node] for node in read], axis=0)
         gone[0] &= not gone.all()  # a layer keeps one unit
         if not gone.any():
             continue

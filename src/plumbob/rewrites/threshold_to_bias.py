@@ -42,12 +42,13 @@ def threshold_to_bias(plan: Plan) -> Iterator[Offered]:
     graph = plan.structure.graphs.get(False)
     if plan.goal != "inference" or graph is None or graph.on_this_path:
         return
-    known = views(graph)
+    known, model = views(graph), plan.model
+    values = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for node in graph.module.graph.nodes:
         uses = [] if node in known else list(affine(node, known))
         if len(uses) == 1 and uses[0].kind in {"linear", "conv", "conv-transpose"}:
             threshold = _threshold(graph, uses[0])
-            if threshold:
+            if threshold in values and bool(values[threshold].any()):
                 yield _offer(plan, uses[0], threshold)
 
 
@@ -74,8 +75,6 @@ def _offer(plan: Plan, use: Affine, threshold: str) -> Offered:
         sole_use(use, views(plan.structure.graphs[False]))
         if threshold in parameters:
             writable(model, threshold, frozen=True)
-        elif threshold not in dict(model.named_buffers()):
-            raise InputError(f"{threshold} is a constant of the forward")
     except InputError as error:
         return Refusal(rewrite=NAME, code=CODE, place=threshold, why=str(error))
     return Offer(
