@@ -8,7 +8,7 @@ from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
 from plumbob.mending.trying import _act, tried
 from plumbob.survey.batches import batches
-from plumbob.survey.graph import export
+from plumbob.survey.graph import export, tensors
 from plumbob.survey.structures import Structure
 
 
@@ -46,8 +46,8 @@ def refusal(rewrite, model, data):
 def change(model, mended, x):
     """Return the largest change of the output, relative to its largest value."""
     with torch.no_grad():
-        was, now = model(x), mended(x)
-    return float((was - now).abs().max() / was.abs().max())
+        pairs = list(zip(tensors(model(x)), tensors(mended(x)), strict=True))
+    return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
 
 
 def drawn(model, *sizes, seed=0):

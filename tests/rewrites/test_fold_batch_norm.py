@@ -43,6 +43,11 @@ BEFORE = {
     "reflect": lambda: (conv("reflect"), 2, (2, 4, 5, 5)),
     "replicate": lambda: (conv("replicate", bias=False), 2, (2, 4, 5, 5)),
     "grouped and dilated": lambda: (conv(groups=2, dilation=2), 2, (2, 4, 7, 7)),
+    "channels last": lambda: (
+        conv().to(memory_format=torch.channels_last),
+        2,
+        (2, 4, 5, 5),
+    ),
     "conv3d": lambda: (conv(n=3), 3, (2, 4, 3, 3, 3)),
     "transposed": lambda: (nn.ConvTranspose1d(4, 6, 3), 1, (2, 4, 5)),
     "transposed and grouped": lambda: (

@@ -34,6 +34,19 @@ class Images(nn.Module):
         return self.conv(self.norm(x).permute(0, 3, 1, 2))
 
 
+class Cross(nn.Module):
+    """Queries and what they look at have norms, and parts of one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        keys = self.two(x[:, 1:])
+        return self.attention(self.one(x[:, :1]), keys, keys)[0]
+
+
 class First(nn.Module):
     """Only the first of the positions is read."""
 
@@ -60,6 +73,11 @@ MODELS = {
     "written out": lambda: (Gemma(), (5, 4)),
     "images": lambda: (Images(), (2, 5, 5, 4)),
     "first": lambda: (First(), (2, 3, 4)),
+    "parts of one weight": lambda: (Cross(), (2, 4, 8)),
+    "no bias to give": lambda: (
+        nn.Sequential(nn.RMSNorm(8), nn.LSTM(8, 4, bias=False)),
+        (2, 4, 8),
+    ),
     "pre-norm": lambda: (encoder(norm_first=True), (2, 3, 8)),
 }
 

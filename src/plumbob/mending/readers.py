@@ -14,7 +14,7 @@ from plumbob.survey.flow import Flow
 from plumbob.survey.graph import Graph
 from plumbob.survey.lanes import Lane, carry
 from plumbob.survey.ops import DROPOUT, SAME, SHAPE, argument, op, words
-from plumbob.survey.views import views
+from plumbob.survey.views import View, views
 from plumbob.survey.writable import writable
 
 KINDS = {"linear", "conv", "conv-transpose", "recurrent"}
@@ -104,28 +104,31 @@ class Readers:
             else:
                 raise InputError(f"{_what(user)} reads it, which is no map of its own")
 
-    def own(self, use: Affine) -> None:
+    def own(self, use: Affine, *, shifted: bool = True) -> None:
         """Check that a map's parameters are its own, and read by it alone.
+
+        Where it is to be `shifted`, it must have a bias, or be able to get one.
 
         Raises:
             InputError: they are not, or the layer has hooks, which see what it reads.
         """
-        for view in (use.weight, use.bias):
-            if view is not None:
-                writable(self.model, view.name, frozen=True)
+        for view in _views(use):
+            writable(self.model, view.name, frozen=True)
         name = use.weight.name
         if "parametrizations" in name.split("."):
             raise InputError(
                 f"{name} is parametrised; remove the parametrisation first"
             )
-        if use.kind == "linear" and self.model.get_parameter(name).dim() != 2:
-            raise InputError(f"{name} is no matrix")
+        shapes = [self.model.get_parameter(view.name).shape for view in _views(use)]
+        one = any(len(b) != 1 or b[0] < use.out for b in shapes[1:])
+        if one or (use.kind == "linear" and len(shapes[0]) != 2):
+            raise InputError(f"{name} is no matrix, or its bias no vector of its units")
         layer = self.model.get_submodule(name.rpartition(".")[0])
         if why := hooked(self.model, [name], ()):
             raise InputError(why)
-        views = [view for view in (use.weight, use.bias) if view is not None]
-        self.once(n for n in use.node.all_input_nodes if self.known.get(n) in views)
-        if use.bias is None and not self._takes_bias(layer, name):
+        nodes = use.node.all_input_nodes
+        self.once(n for n in nodes if self.known.get(n) in _views(use))
+        if shifted and use.bias is None and not self._takes_bias(layer, name):
             raise InputError(f"the map of {name} has no bias and can be given none")
 
     def once(self, nodes: Iterable[fx.Node]) -> None:
@@ -169,6 +172,10 @@ def result(node: fx.Node) -> fx.Node:
     """Return the first of what an operation returns."""
     parts = [user for user in node.users if op(user) == "getitem"]
     return next((part for part in parts if part.args[1] == 0), node)
+
+
+def _views(use: Affine) -> list[View]:
+    return [use.weight] if use.bias is None else [use.weight, use.bias]
 
 
 def _random(node: fx.Node) -> bool:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from plumbob.errors import InputError
 from plumbob.mending.readers import Reader
 from plumbob.survey.affine import Affine
 from plumbob.survey.views import View
@@ -33,13 +34,22 @@ def into_rows(model: nn.Module, scale: Units, shift: Units, *, use: Affine) -> N
 def into_columns(
     model: nn.Module, scale: Units, shift: Units, *, readers: Iterable[Reader]
 ) -> None:
-    """Let maps that read x in place of s x + t give what they gave."""
+    """Let maps that read x in place of s x + t give what they gave.
+
+    Raises:
+        InputError: they read units of another number.
+    """
     values = _Values(model)
     for reader in readers:
         use = reader.use
         matrix = values.matrix(use)
         groups, _, features, _ = matrix.shape
         repeat = reader.lane.repeat
+        if groups * features != repeat * len(scale):
+            raise InputError(
+                f"{use.weight.name} reads {groups * features} numbers, not "
+                f"{len(scale)} units {repeat} times each"
+            )
         own = [
             v.repeat_interleave(repeat).view(groups, 1, features, 1)
             for v in (scale, shift)
@@ -74,7 +84,8 @@ class _Values:
         if use.bias is not None:
             return self._part(use.bias)
         path, _, _ = use.weight.name.rpartition(".")
-        if getattr(self.model.get_submodule(path), "bias", None) is None:
+        layer = self.model.get_submodule(path)
+        if not isinstance(getattr(layer, "bias", None), Tensor):
             return None
         name = f"{path}.bias" if path else "bias"
         return self._part(View(name=name, axes=(0,)))

@@ -122,7 +122,7 @@ def _movable(
         raise InputError(why)
     readers.once(n for n in norm.node.all_input_nodes if n is not norm.reads)
     for reader in after:
-        readers.own(reader.use)
+        readers.own(reader.use, shifted=False)
     gain = next(n for n in norm.node.all_input_nodes if n is not norm.reads)
     plus = argument(gain, 1, "other") if op(gain) == "add" else 0
     if plus not in (0, 1):

@@ -60,7 +60,7 @@ def fix(
         >>> import plumbob
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-        >>> fixed, proof = plumbob.fix(model, torch.randn(8, 3, 6, 6))
+        >>> fixed, proof = plumbob.fix(model, torch.randn(8, 3, 6, 6), goal="training")
         >>> fixed[0].bias is None, proof.certificates[0].holds
         (True, True)
     """

@@ -1,0 +1,34 @@
+import pytest
+from torch import nn
+
+from plumbob.mending.give_up import give_up
+
+
+@pytest.mark.parametrize("norm", [nn.RMSNorm(4), nn.LayerNorm(4, bias=False)])
+def test_a_gain_of_1_goes(norm):
+    model = nn.Sequential(norm)
+    give_up(model, ["0.weight"], "drop")
+    assert norm.weight is None
+    assert not norm.elementwise_affine
+
+
+def test_a_gain_stays_frozen_beside_a_bias():
+    model = nn.Sequential(nn.LayerNorm(4))
+    give_up(model, ["0.weight"], "drop")
+    assert model[0].weight.tolist() == [1.0] * 4
+    assert not model[0].weight.requires_grad
+
+
+@pytest.mark.parametrize("value", [0.5, 2.0])
+def test_another_gain_counts(value):
+    model = nn.Sequential(nn.RMSNorm(4))
+    model[0].weight.data.fill_(value)
+    give_up(model, ["0.weight"], "drop")
+    assert model[0].weight.requires_grad
+
+
+def test_a_bias_of_1_counts():
+    model = nn.Sequential(nn.Linear(4, 3))
+    model[0].bias.data.fill_(1.0)
+    give_up(model, ["0.bias"], "drop")
+    assert model[0].bias.requires_grad
