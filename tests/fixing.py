@@ -11,6 +11,14 @@ from plumbob.types import Safety
 # stacked (PB310) is said of their weights
 CODES = {f"PB3{n:02}" for n in range(1, 10)} | {"PB313"}
 
+# The rewrites of parameters in their places; the others exchange or resize modules
+VALUES = (
+    "drop-bias-before-batch-norm", "drop-bias-before-instance-norm", "drop-key-bias",
+    "fold-layer-norm-beta", "fold-value-bias", "fold-stacked-bias",
+    "merge-branch-biases", "merge-rnn-biases", "centre-before-group-norm",
+    "centre-before-layer-norm", "centre-logits",
+)  # fmt: skip
+
 
 def told(model, data):
     """Return (code, parameter) of all that check reports of redundant biases."""

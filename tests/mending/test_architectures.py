@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from families import FAMILIES, First, Residual, encoder
-from fixing import mended, nothing_left
+from fixing import VALUES, mended, nothing_left
 from nullity import randomised
 from theorems import Attend, normals
 
@@ -259,10 +259,11 @@ def test_inference(name):
     torch.manual_seed(0)
     model, data, depth, expected = CASES[name]()
     run(model, data)  # lazy layers take their shapes
-    result = mended(randomised(model).float().eval(), data, depth=depth)
+    model = randomised(model).float().eval()
+    result = mended(model, data, depth=depth, select=VALUES)
     missing = {c: names - result.done.get(c, set()) for c, names in expected.items()}
     assert not any(missing.values()), (missing, result.done)
-    nothing_left(result.model, data, result.done)
+    nothing_left(result.model, data, result.done, select=VALUES)
 
 
 def run(model, data):
@@ -292,7 +293,7 @@ def test_training(name):
     model, data, depth, expected = CASES[name]()
     run(model, data)
     model = randomised(model).float().train()
-    result = mended(model, data, depth=depth, goal="training")
+    result = mended(model, data, depth=depth, goal="training", select=VALUES)
     assert result.done == {code: expected[code] for code in TRAINED[name]}
 
 
@@ -300,7 +301,7 @@ def test_bfloat16():
     torch.manual_seed(0)
     model = randomised(encoder(pre=True)).bfloat16().eval()
     data = normals(3, 5, 16).bfloat16()
-    result = mended(model, data, depth=10)
+    result = mended(model, data, depth=10, select=VALUES)
     assert {one.dtype for one in result.proof.certificates} == {"bfloat16"}
     assert {"PB303", "PB304", "PB309"} <= set(result.done)
-    nothing_left(result.model, data, result.done)
+    nothing_left(result.model, data, result.done, select=VALUES)

@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from families import FAMILIES
-from fixing import mended
+from fixing import VALUES, mended
 from nullity import Jacobian, doubles, randomised
 
 # transformers warns of what it dislikes in a config
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-VALUES = "PB303,PB304,PB305,PB309"
 
 
 def held(before, after):
