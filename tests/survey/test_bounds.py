@@ -5,9 +5,11 @@ from torch import nn
 from torch.nn import functional as f
 
 from hand import moments
+from plumbob.survey import bounds as survey_bounds
 from plumbob.survey.bounds import ceilings, holds
 from plumbob.survey.graph import export
 from plumbob.survey.measure import measure
+from plumbob.survey.ops import op
 from theorems import normals
 
 
@@ -35,6 +37,7 @@ def test_the_best_corner_of_a_box(between, low, high):
 
 def test_after_relu_only_units_without_a_positive_weight_are_bounded():
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU())
+    model[2].weight.data[:, 0] = 0.5
     model[2].weight.data[1].abs_().neg_()
     high = bounds(model, normals(3, 4))["2"]
     assert high[1] == pytest.approx(model[2].bias[1].item())
@@ -67,6 +70,67 @@ def test_a_table_has_finitely_many_rows():
     low, high = table.weight.min().double(), table.weight.max().double()
     found = bounds(model, torch.zeros(2, 3, dtype=torch.long))["1"]
     np.testing.assert_allclose(found, oracle(model[1], low, high))
+
+
+def between(model, *data):
+    """Return the bounds of every operation, in order."""
+    graph = export(model.eval(), data, {}, training=False)
+    found = survey_bounds.bounds(model, graph)
+    names = {n: op(n) for n in graph.module.graph.nodes if n.op == "call_function"}
+    return [(name, found.nodes[n], found.units.get(n)) for n, name in names.items()]
+
+
+def test_the_worst_corner_of_a_box():
+    model = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid(), nn.Linear(6, 5))
+    _, _, (_, hull, (low, high)) = between(model, normals(3, 4))
+    np.testing.assert_allclose(high, oracle(model[2], 0.0, 1.0))
+    model[2].weight.data.neg_()
+    model[2].bias.data.neg_()
+    np.testing.assert_allclose(low, -oracle(model[2], 0.0, 1.0))
+    assert hull == (low.min(), high.max())
+
+
+def test_a_frozen_batch_norm_is_a_map_of_each_channel():
+    norm = nn.BatchNorm1d(3)
+    norm.running_mean, norm.running_var = torch.tensor([[0.5, -1, 2], [4, 1, 9.0]])
+    norm.weight.data, norm.bias.data = torch.tensor([[2.0, -3, 0], [1, 1, -7]])
+    model = nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), norm)
+    *_, (_, hull, _) = between(model, normals(3, 4))
+    corners = torch.tensor([[0.0] * 3, [1.0] * 3])
+    seen = norm(corners).detach()
+    assert hull == pytest.approx((seen.min().item(), seen.max().item()))
+
+
+def test_a_unit_without_weights_is_known_whatever_it_reads():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    model[0].weight.data[1] = 0
+    (_, _, (low, high)), _ = between(model, normals(3, 4))
+    b = model[0].bias[1].item()
+    assert (low[1], high[1]) == (b, b)
+    assert np.isinf(np.delete(high, 1)).all()
+    assert bounds(model, normals(3, 4)) == {}
+
+
+@pytest.mark.parametrize(
+    ("function", "low", "high"),
+    [
+        (lambda x: f.hardtanh(x.tanh() + x.tanh(), -0.5, 3.0), -0.5, 2.0),
+        (lambda x: f.relu6(x.square()), 0.0, 6.0),
+        (lambda x: f.pad(x.sigmoid(), (1, 1), value=-3.0), -3.0, 1.0),
+        (lambda x: f.pad(x.sigmoid()[None], (1, 1), mode="circular"), 0.0, 1.0),
+    ],
+)
+def test_functions_that_cut_or_pad(function, low, high):
+    class Function(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Linear(1, 1)
+
+        def forward(self, x):
+            return function(x)
+
+    *_, (_, hull, _) = between(Function(), normals(3, 4))
+    assert hull == pytest.approx((low, high))
 
 
 def test_nothing_is_known_of_the_input():
