@@ -176,6 +176,14 @@ def test_refused(how):
     assert REFUSED[how] in refusal(fold_layer_norm_gamma, model, x)
 
 
+@pytest.mark.parametrize("place", ["0.0", "0", "1"])
+def test_hooks_are_refused(place):
+    block = nn.Sequential(nn.LayerNorm(4))
+    model, x = drawn(nn.Sequential(block, nn.Linear(4, 3)), 5, 4)
+    model.get_submodule(place).register_forward_hook(lambda *_: None)
+    assert "has hooks" in refusal(fold_layer_norm_gamma, model, x)
+
+
 def test_a_beta_of_0_need_not_be_carried():
     model, x = drawn(Reads("no bias to carry beta"), 5, 4)
     model.norm.bias.data.zero_()
@@ -207,3 +215,12 @@ def test_products_that_are_too_small_for_the_dtype_are_refused():
     _, found = plumbob.fix(model, x, select="fold-layer-norm-gamma")
     (refused,) = found.refused
     assert "rounds too coarsely" in refused.why
+
+
+def test_what_another_rewrite_prepares_is_not_told_as_refused():
+    layers = nn.Linear(3, 8), nn.LayerNorm(8), nn.Linear(8, 2)
+    model, x = drawn(nn.Sequential(*layers, nn.Tanh()).float(), 5, 3)
+    _, found = plumbob.fix(model.float(), x.float(), select="PB309")
+    done = [certificate.rewrite for certificate in found.certificates]
+    assert done == ["fold-layer-norm-beta", "fold-layer-norm-gamma"]
+    assert found.refused == []

@@ -7,7 +7,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from plumbob.errors import InputError
-from plumbob.mending.hooks import hooked
+from plumbob.mending.hooks import hooked, stack
 from plumbob.survey.affine import Affine, affine
 from plumbob.survey.calls import strays
 from plumbob.survey.flow import Flow
@@ -36,10 +36,12 @@ SPLITS = words("slice select mean expand") | PADS
 class Reader:
     """A map that reads units, which lie in its input as `lane` says.
 
-    `padded`: zeros stand among what it reads, or (transposed) some places read less.
+    `reads` is that input. `padded`: zeros stand among what it reads, or (transposed)
+    some places read less.
     """
 
     use: Affine
+    reads: fx.Node
     lane: Lane
     padded: bool
 
@@ -76,12 +78,14 @@ class Readers:
         """Check that nothing but a node reads what lies between it and a source.
 
         Raises:
-            InputError: something does.
+            InputError: something does, be it a hook.
         """
-        while node is not source:
-            mine, node = node, node.all_input_nodes[0]
-            if others := [_what(user) for user in self.users(node) if user is not mine]:
+        mine = node
+        for at in between(node.all_input_nodes[0], source):
+            if others := [_what(user) for user in self.users(at) if user is not mine]:
                 raise InputError(f"what it reads goes to {' and '.join(others)} too")
+            mine = at
+        self.unhooked(node.all_input_nodes[0], source)
 
     def after(
         self, node: fx.Node, lane: Lane, padded: bool = False
@@ -97,12 +101,24 @@ class Readers:
             there = carry(user, node, lane) if op(user) in MOVES | DROPOUT else None
             if uses and leaves.count(node) == 1 and uses[0].axis_in == lane.axis:
                 for use in uses:
-                    yield Reader(use, lane, padded or _padded(use))
+                    yield Reader(use, node, lane, padded or _padded(use))
             elif there is not None and not _random(user):
                 fills = op(user) in PADS and argument(user, 2, "mode") in FILLS
                 yield from self.after(user, there, padded or fills)
             else:
                 raise InputError(f"{_what(user)} reads it, which is no map of its own")
+
+    def unhooked(self, node: fx.Node, source: fx.Node) -> None:
+        """Check that no hook sees the values that go from a source to a node.
+
+        Raises:
+            InputError: one does.
+        """
+        steps = [(at, user) for at in between(node, source) for user in at.users]
+        sides = [stack(at) ^ stack(u) for at, u in steps if u.op != "output"]
+        crossed = sorted(set[str]().union(*sides))
+        if why := hooked(self.model, [f"{path}.weight" for path in crossed], ()):
+            raise InputError(why)
 
     def own(self, use: Affine, *, shifted: bool = True) -> None:
         """Check that a map's parameters are its own, and read by it alone.
@@ -110,7 +126,7 @@ class Readers:
         Where it is to be `shifted`, it must have a bias, or be able to get one.
 
         Raises:
-            InputError: they are not, or the layer has hooks, which see what it reads.
+            InputError: they are not.
         """
         for view in _views(use):
             writable(self.model, view.name, frozen=True)
@@ -124,8 +140,6 @@ class Readers:
         if one or (use.kind == "linear" and len(shapes[0]) != 2):
             raise InputError(f"{name} is no matrix, or its bias no vector of its units")
         layer = self.model.get_submodule(name.rpartition(".")[0])
-        if why := hooked(self.model, [name], ()):
-            raise InputError(why)
         nodes = use.node.all_input_nodes
         self.once(n for n in nodes if self.known.get(n) in _views(use))
         if shifted and use.bias is None and not self._takes_bias(layer, name):
@@ -166,6 +180,14 @@ class Readers:
 
 
 FILLS = {None, "constant", 0}  # what pads with numbers of its own
+
+
+def between(node: fx.Node, source: fx.Node) -> Iterator[fx.Node]:
+    """Yield a node and those that it was moved through, back to a source."""
+    yield node
+    while node is not source:
+        node = node.all_input_nodes[0]
+        yield node
 
 
 def result(node: fx.Node) -> fx.Node:

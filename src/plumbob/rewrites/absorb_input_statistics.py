@@ -149,6 +149,7 @@ def _after(
             continue
         for reader in after:
             readers.own(reader.use)
+            readers.unhooked(reader.reads, last)
         if any(reader.padded for reader in after):
             raise InputError(
                 "a convolution pads the standardised input with zeros, which stand "

@@ -127,6 +127,7 @@ def _move(
                 "its border, which the norm has not shifted"
             )
         readers.own(reader.use)
+        readers.unhooked(reader.reads, result(node))
     return partial(into_columns, readers=after), [reader.use for reader in after]
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from plumbob.errors import InputError
-from plumbob.mending.hooks import hooked
 from plumbob.mending.moves import ONE_PATH, Offered
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
@@ -118,11 +117,10 @@ def _movable(
     """
     if readers.graph.on_this_path:
         raise InputError(ONE_PATH)
-    if why := hooked(model, [norm.weight.name], ()):
-        raise InputError(why)
     readers.once(n for n in norm.node.all_input_nodes if n is not norm.reads)
     for reader in after:
         readers.own(reader.use, shifted=False)
+        readers.unhooked(reader.reads, result(norm.node))
     gain = next(n for n in norm.node.all_input_nodes if n is not norm.reads)
     plus = argument(gain, 1, "other") if op(gain) == "add" else 0
     if plus not in (0, 1):

@@ -52,7 +52,7 @@ def fix(
         proves it.
 
     Raises:
-        InputError: the model cannot be copied or does not run on the data, or the goal,
+        InputError: the model cannot be copied as it is or does not run on the data, or the goal,
             the mode or a selected name does not exist.
 
     Example:
@@ -69,17 +69,20 @@ def fix(
     from plumbob.mending.offer import Offer
     from plumbob.rewrites import REWRITES
     from plumbob.survey.batches import batches
+    from plumbob.survey.writable import copyable
     from plumbob.verbs.all_or_nothing import copied
 
     aim: Any = _one_of(goal, "goal", ("training", "inference"))
     _one_of(mode, "mode", ("drop", "zero"))
     chosen = _selected(select)
+    copyable(model)
     batch = next(batches(model, data, limit=1))
     before = sum(p.numel() for p in model.parameters())
     mended, held = copied(model, optimizer)
     found = Mended(goal=aim, mode=mode, before=before, model=type(model).__name__)
     for _ in range(_ROUNDS):
         plan, done = None, False
+        found.refused.clear()  # it may be done by now, or be refused again
         for rewrite in REWRITES:
             plan = plan or _plan(mended, batch, goal)
             places = [
@@ -93,6 +96,9 @@ def fix(
             done = done or did
         if not done:
             break
+    if tell:
+        for refusal in found.refused:
+            tell(str(refusal))
     if unsafe:
         _follow(mended, batch, chosen, found, held, tell)
     after = sum(p.numel() for p in mended.parameters())
@@ -214,8 +220,6 @@ def _done(
     for refusal in (*refusals, *failed):
         if refusal not in found.refused and refusal.place not in done:
             found.refused.append(refusal)
-            if tell:
-                tell(str(refusal))
     for certificate in certificates:
         found.certificates.append(certificate)
         if tell:
