@@ -279,6 +279,34 @@ def test_shared_bias():
     assert mended(model, data, depth=2, select=VALUES).done == {}
 
 
+def test_part_of_another_parameter():
+    """A copy would not move one with the other."""
+    model, data = at_random(buffered(nn.Linear(5, 4)))
+    model[0].bias = nn.Parameter(model[3].weight.detach()[0])
+    with pytest.raises(InputError, match=r"got 3\.weight in that of 0\.bias"):
+        plumbob.fix(model, data)
+
+
+class DTensor(torch.Tensor):
+    """Stands for a distributed tensor."""
+
+
+def test_distributed():
+    model, data = at_random(buffered(nn.Linear(5, 4)))
+    model[0].bias = nn.Parameter(model[0].bias.detach().as_subclass(DTensor))
+    with pytest.raises(InputError, match=r"got 0\.bias, a DTensor"):
+        plumbob.fix(model, data)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*deprecated:UserWarning")
+def test_quantised():
+    model, data = at_random(buffered(nn.Linear(5, 4)))
+    model = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    assert mended(model, data, depth=2, select=VALUES).done == {}
+
+
 def test_another_path():
     """A branch on a value cannot be exported: one run shows one path only."""
 

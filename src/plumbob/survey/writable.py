@@ -32,6 +32,33 @@ def writable(model: nn.Module, name: str, *, frozen: bool = False) -> nn.Paramet
     return parameter
 
 
+def copyable(model: nn.Module) -> None:
+    """Refuse a model that a copy would not be the same as.
+
+    Raises:
+        InputError: a parameter is distributed, or lies in the memory of another one,
+            from which a copy would part it.
+    """
+    met: dict[int, list[tuple[int, int, str]]] = {}
+    for name, p in model.named_parameters():
+        if type(p.data).__name__ == "DTensor":
+            raise InputError(
+                f"expected parameters that are whole, got {name}, a DTensor; mend the "
+                "model before it is distributed"
+            )
+        if isinstance(p, nn.parameter.UninitializedParameter) or p.is_meta:
+            continue
+        low, high = _extent(p)
+        others = met.setdefault(storage(p), [])
+        for start, end, other in others:
+            if start < high and low < end:
+                raise InputError(
+                    f"expected parameters with memory of their own, got {name} in "
+                    f"that of {other}; if they are tied, make them one parameter"
+                )
+        others.append((low, high, name))
+
+
 def plain(model: nn.Module, name: str) -> Tensor:
     """Return a parameter whose values can be read and mean what they say.
 

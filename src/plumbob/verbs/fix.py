@@ -52,7 +52,7 @@ def fix(
         proves it.
 
     Raises:
-        InputError: the model cannot be copied as it is or does not run on the data, or the goal,
+        InputError: the model cannot be copied or does not run on the data, or the goal,
             the mode or a selected name does not exist.
 
     Example:
