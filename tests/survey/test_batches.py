@@ -105,6 +105,7 @@ def broken():
         (X, {"loss": print}, r"expected \(inputs, targets\).*float32\[10, 4\]"),
         ([X], {"targets": Y}, "expected targets= only beside a single batch"),
         ({"a": X, "b": X}, {}, r"keys 'a', 'b'.*forward\(input\)"),
+        ({"a": X}, {}, r"keys 'a'.*forward\(input\)"),
         (X.to("meta"), {}, "expected data on cpu.*on meta"),
         ([X, X[:0]], {}, "at least one sample.*batch 2"),
         (broken(), {}, "the loader broke: OSError: disk"),

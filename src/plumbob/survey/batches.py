@@ -216,7 +216,7 @@ def _split_mapping(
     if not any(True for _ in tensors(inputs)):
         raise InputError(f"{place} is {_say(item)}, which holds no tensor; {TO_DO}")
     strange = [name for name in inputs if not takes.keyword(name)]
-    if len(strange) == 1 and targets is None:
+    if len(strange) == 1 < len(inputs) and targets is None:
         targets = inputs.pop(strange[0])
     elif strange:
         raise InputError(
