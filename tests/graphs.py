@@ -128,6 +128,13 @@ def sequences(draw):
     return nn.Sequential(*layers, draw.choice(ends)), torch.randn(14, 6, 5)
 
 
+def drawn_by(draw):
+    """Draw a model and its input, its layers by a generator of random numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(draw.randrange(2**16))
+        return draw.choice([vectors, images, sequences])(draw)
+
+
 def drawn(seed):
     """Draw a model and its input."""
     draw = random.Random(seed)
