@@ -96,6 +96,16 @@ def test_what_is_frozen_at_zero_is_named_also_where_it_was_zero_before():
     assert proof.form.frozen == ("0.bias",)
 
 
+def test_zeros_keep_modules_and_shapes():
+    model = convolution().eval()
+    fixed, proof = plumbob.fix(model, X, mode="zero")
+    assert [c.code for c in proof.certificates] == ["PB301"]
+    refused = {one.rewrite: one.why for one in proof.refused}
+    assert refused["fold-batch-norm"].endswith("which mode='zero' keeps")
+    shapes = {name: t.shape for name, t in model.state_dict().items()}
+    assert {name: t.shape for name, t in fixed.state_dict().items()} == shapes
+
+
 def test_it_is_told_as_a_table_of_fixed_width():
     _, proof = plumbob.fix(convolution(), X)
     lines = str(proof).splitlines()
@@ -156,7 +166,7 @@ def test_the_function_is_changed_only_on_demand():
     with torch.no_grad():
         model[0].bias.fill_(-20.0)
     x = torch.randn(64, 6, generator=seeded())
-    fixed, proof = plumbob.fix(model, x)
+    fixed, proof = plumbob.fix(model, x, unsafe=True, select="PB303")
     assert not proof.unsafe
     assert torch.equal(fixed[0].bias, model[0].bias)
     fixed, proof = plumbob.fix(model, x, unsafe=True)
@@ -165,5 +175,3 @@ def test_the_function_is_changed_only_on_demand():
     assert "PB201 0: set-bias, which changes the function" in str(proof)
     assert proof.manifest()["unsafe"][0]["advice"]
     assert not torch.equal(fixed[0].bias, model[0].bias)
-    _, proof = plumbob.fix(model, x, unsafe=True, select="PB303")
-    assert not proof.unsafe

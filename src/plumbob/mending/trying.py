@@ -37,13 +37,13 @@ def tried(
         return [c for p in parts for c in p[0]], [r for p in parts for r in p[1]]
     first = offers[0]
     if isinstance(made, str):
-        why = made
-        return [], [
-            Refusal(rewrite=first.rewrite, code=first.code, place=first.place, why=why)
-        ]
-    did = made.removed, made.added, made.changed, made.frozen, made.side_effects
-    if not any(did):
+        return [], [_refusal(first, made)]
+    rebuilt = made.removed or made.added or made.side_effects
+    if not (rebuilt or made.changed or made.frozen):
         return [], []  # it was done before
+    if rebuilt and way == "zero":
+        why = "it changes modules or shapes, which mode='zero' keeps"
+        return [], [_refusal(offer, why) for offer in offers]
     held = dict(model.named_parameters())
     _act(model, offers=offers, way=way)
     if optimizer is not None:
@@ -86,6 +86,10 @@ def _certificate(
     if not made.precise:
         return f"it rounds too coarsely: {made}"
     return made
+
+
+def _refusal(offer: Offer, why: str) -> Refusal:
+    return Refusal(rewrite=offer.rewrite, code=offer.code, place=offer.place, why=why)
 
 
 def _effects(offers: Sequence[Offer], made: Certificate) -> Iterator[str]:
