@@ -5,20 +5,15 @@ import copy
 import torch
 
 from plumbob.mending.offer import Offer, Refusal
-from plumbob.mending.plan import Plan
 from plumbob.mending.trying import _act, tried
 from plumbob.survey.batches import batches
-from plumbob.survey.graph import export, tensors
-from plumbob.survey.structures import Structure
+from plumbob.survey.graph import tensors
+from rewriting import planned
 
 
 def offers(rewrite, model, data, goal="inference"):
     """Return what a rewrite offers and refuses, from the inference graph alone."""
-    batch = next(batches(model, data, limit=1))
-    graph = export(model, batch.args, batch.kwargs, training=False)
-    structure = Structure(sites=(), graphs={False: graph})
-    plan = Plan(model=model, batch=batch, structure=structure, goal=goal)
-    return list(rewrite(plan)), batch
+    return list(rewrite(planned(model, data, goal)))
 
 
 def done(rewrite, model, data, way="drop"):
@@ -26,7 +21,7 @@ def done(rewrite, model, data, way="drop"):
 
     The copy is in the model's own dtype.
     """
-    places, _ = offers(rewrite, model, data)
+    places = offers(rewrite, model, data)
     assert all(isinstance(place, Offer) for place in places), places
     mended = copy.deepcopy(model)
     _act(mended, offers=places, way=way)
@@ -38,7 +33,7 @@ def done(rewrite, model, data, way="drop"):
 
 def refusal(rewrite, model, data):
     """Return why a rewrite is refused at its only place."""
-    (place,), _ = offers(rewrite, model, data)
+    (place,) = offers(rewrite, model, data)
     assert isinstance(place, Refusal), place
     return place.why
 
