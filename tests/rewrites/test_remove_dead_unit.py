@@ -6,7 +6,9 @@ from transformers.pytorch_utils import Conv1D
 
 from nets_redundancy import proved_dead_unit
 from netting import codes, seeded
+from plumbob.mending.certify import certify
 from plumbob.rewrites.remove_dead_unit import remove_dead_unit
+from plumbob.types import Safety
 from rewriting import done, offers, planned, refusals, settled
 
 
@@ -220,3 +222,15 @@ def test_check_has_no_more_to_say():
     case = proved_dead_unit(leans=True)
     mended = done(remove_dead_unit, case["model"], case["data"])
     assert "PB314" not in codes(case | {"model": mended})
+
+
+def test_at_random_values_the_unit_would_live():
+    """So the certificate leaves alone what the proof rests on, and only that."""
+    model = sunk(after_norm(), 1, [1, 3], by=12.0)
+    (offer,) = offers(remove_dead_unit, model, drawn(8, 6))
+    assert offer.kept == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    claim = {"claim": Safety.EVAL_ONLY, "probes": 8}
+    with_kept = certify(model, offer.act, drawn(8, 6), kept=offer.kept, **claim)
+    assert with_kept.holds
+    model[1].bias.data[1] = 12.0
+    assert not certify(model, offer.act, drawn(8, 6), kept=offer.kept, **claim).holds
