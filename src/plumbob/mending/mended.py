@@ -101,9 +101,11 @@ class Mended:
             dtypes = dict.fromkeys(c.dtype for c in self.certificates)
             yield f"identity: ulps of float64; stored, before: of {', '.join(dtypes)}"
         effects = (effect for c in self.certificates for effect in c.side_effects)
-        yield from _listed("side effects", dict.fromkeys(effects))
+        said = (effect.rpartition(": ") for effect in dict.fromkeys(effects))
+        yield from _listed("side effects", _once((what, at) for at, _, what in said))
         yield from _listed("not certified", map(str, self.unsafe))
-        yield from _listed("refused", _grouped(self.refused))
+        refused = ((f"{r.code} {r.rewrite}: {r.why}", r.place) for r in self.refused)
+        yield from _listed("refused", _once(refused))
         if self.before != self.after:
             yield f"{self.before:,} parameters before, {self.after:,} after"
 
@@ -123,11 +125,12 @@ def _listed(title: str, found: Iterable[str]) -> Iterator[str]:
         yield f"  and {len(lines) - MOST} more"
 
 
-def _grouped(refused: Iterable[Refusal]) -> Iterator[str]:
-    """Yield each reason once, with the places that it is of."""
-    places: dict[tuple[str, str, str], list[str]] = {}
-    for one in refused:
-        places.setdefault((one.code, one.rewrite, one.why), []).append(one.place)
-    for (code, rewrite, why), found in places.items():
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        yield f"{code} {rewrite} at {', '.join(found[:3])}{more}: {why}"
+def _once(told: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield each text once, with the places that it is of."""
+    places: dict[str, list[str]] = {}
+    for text, place in told:
+        places.setdefault(text, []).append(place)
+    for text, found in places.items():
+        at = f"{', '.join(found[:2])}: " if any(found) else ""
+        more = f"{found[0]} and {len(found) - 1} more: " if len(found) > 2 else at
+        yield f"{more}{text}"
