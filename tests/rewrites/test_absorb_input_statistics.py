@@ -174,3 +174,15 @@ def test_nothing_is_said_of(how):
 def test_in_training_nothing_is_done():
     model, x = drawn(nn.Sequential(Normalise(3), nn.Linear(3, 4)), 5, 3)
     assert offers(absorb_input_statistics, model, x, goal="training") == []
+
+
+class Steady(nn.Module):
+    """It only copies."""
+
+    def forward(self, x):
+        return x.clone()
+
+
+def test_a_module_that_changes_no_number_is_left():
+    model, x = drawn(nn.Sequential(Steady(), nn.Linear(3, 4)), 5, 3)
+    assert offers(absorb_input_statistics, model, x) == []

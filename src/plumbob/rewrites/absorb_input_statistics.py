@@ -46,7 +46,8 @@ def absorb_input_statistics(plan: Plan) -> Iterator[Offered]:
     readers = Readers(plan.model, graph)
     for path, nodes in _calls(graph).items():
         live = [node for node in nodes if node in readers.flow.depends]
-        if live and all(_standardises(readers, node) for node in live):
+        moves = any(op(node) in ARITHMETIC for node in live)
+        if moves and all(_standardises(readers, node) for node in live):
             yield _offered(plan.model, readers, path, nodes, live)
 
 
@@ -171,7 +172,7 @@ def _statistics(module: nn.Module, sizes: tuple[int, ...]) -> list[Tensor]:
         low, none, high = (
             own(torch.full(sizes, x, dtype=torch.float64)) for x in (-FAR, 0.0, FAR)
         )
-    except (RuntimeError, TypeError) as error:
+    except Exception as error:  # whatever the user's code raises
         raise InputError(f"it cannot be run by itself: {one_line(error)}") from error
     return [(high - low) / (2 * FAR), none]
 
