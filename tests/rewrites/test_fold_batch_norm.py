@@ -277,9 +277,10 @@ def test_a_map_after_it_that_reads_zeros_at_its_border_is_refused(layer):
     assert "zeros (or fewer values) at its border" in refusal(fold_batch_norm, model, x)
 
 
-def test_zeros_that_the_model_pads_with_are_zeros_too():
+@pytest.mark.parametrize("value", [0.0, 1.5])
+def test_what_the_model_pads_with_is_at_the_border_too(value):
     def padded(x):
-        return nn.functional.pad(x, (1, 1, 1, 1))
+        return nn.functional.pad(x, (1, 1, 1, 1), value=value)
 
     parts = (nn.ReLU(), nn.BatchNorm2d(4), padded, nn.Conv2d(4, 6, 3))
     model, x = drawn(Chain(*parts), *IMAGES)

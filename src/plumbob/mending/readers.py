@@ -103,8 +103,7 @@ class Readers:
                 for use in uses:
                     yield Reader(use, node, lane, padded or _padded(use))
             elif there is not None and not _random(user):
-                fills = op(user) in PADS and argument(user, 2, "mode") in FILLS
-                yield from self.after(user, there, padded or fills)
+                yield from self.after(user, there, padded or _fills(user))
             else:
                 raise InputError(f"{_what(user)} reads it, which is no map of its own")
 
@@ -179,9 +178,6 @@ class Readers:
         ]
 
 
-FILLS = {None, "constant", 0}  # what pads with numbers of its own
-
-
 def between(node: fx.Node, source: fx.Node) -> Iterator[fx.Node]:
     """Yield a node and those that it was moved through, back to a source."""
     yield node
@@ -202,6 +198,12 @@ def _views(use: Affine) -> list[View]:
 
 def _random(node: fx.Node) -> bool:
     return op(node) in DROPOUT and argument(node, 2, "train", True) is not False
+
+
+def _fills(node: fx.Node) -> bool:
+    """Return whether a node pads with a number, and not with values of its input."""
+    named = op(node) == "pad" and argument(node, 2, "mode", "constant") != "constant"
+    return op(node) in PADS and not named
 
 
 def _padded(use: Affine) -> bool:
