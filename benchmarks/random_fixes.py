@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from fixable import fixed
-from fixing import nothing_left
+from fixing import nothing_left, nothing_told
 
 
 def main():
@@ -36,7 +36,8 @@ def main():
     for seed in range(given.first, given.first + given.models):
         try:
             x, result, options = fixed(random.Random(seed))
-            nothing_left(result.model, x, result.done, **options)
+            nothing_left(result.model, x, **options)
+            nothing_told(result.model, x, result.done)
         except Exception:  # all are tried, and told at the end
             failed.append(seed)
             print(f"seed {seed}\n{traceback.format_exc()}", flush=True)

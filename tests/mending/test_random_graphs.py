@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixable import fixed
-from fixing import nothing_left
+from fixing import nothing_left, nothing_told
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -18,4 +18,5 @@ from fixing import nothing_left
 @given(st.randoms(use_true_random=False))
 def test_what_is_fixed_is_the_same_function(draw):
     x, result, options = fixed(draw)
-    nothing_left(result.model, x, result.done, **options)
+    nothing_left(result.model, x, **options)
+    nothing_told(result.model, x, result.done)
