@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -5,6 +6,11 @@ from nets_redundancy import bias_in_input_span
 from netting import seeded
 from plumbob.rewrites.bias_into_input_span import bias_into_input_span
 from rewriting import done, offers, refusals, settled
+
+
+@pytest.fixture(autouse=True)
+def fixed():
+    torch.manual_seed(0)
 
 
 def drawn(*shape):

@@ -9,6 +9,11 @@ from plumbob.rewrites.merge_duplicate_units import merge_duplicate_units
 from rewriting import done, offers, refusals, settled
 
 
+@pytest.fixture(autouse=True)
+def fixed():
+    torch.manual_seed(0)
+
+
 def drawn(*shape):
     return torch.randn(*shape, generator=seeded(1))
 

@@ -9,13 +9,18 @@ from plumbob.rewrites.merge_stacked_linear import merge_stacked_linear
 from rewriting import done, offers, refusals, settled
 
 
+@pytest.fixture(autouse=True)
+def fixed():
+    torch.manual_seed(0)
+
+
 def drawn(*shape):
     return torch.randn(*shape, generator=seeded(1))
 
 
 def filled(model):
     for p in model.parameters():
-        nn.init.normal_(p)
+        nn.init.normal_(p, std=0.5)
     return model
 
 

@@ -12,6 +12,11 @@ from plumbob.types import Safety
 from rewriting import done, offers, planned, refusals, settled
 
 
+@pytest.fixture(autouse=True)
+def fixed():
+    torch.manual_seed(0)
+
+
 def drawn(*shape):
     return torch.randn(*shape, generator=seeded(1))
 

@@ -7,6 +7,11 @@ from plumbob.rewrites.threshold_to_bias import threshold_to_bias
 from rewriting import done, offers, refusals, settled
 
 
+@pytest.fixture(autouse=True)
+def fixed():
+    torch.manual_seed(0)
+
+
 def drawn(*shape):
     return torch.randn(*shape, generator=seeded(1))
 
