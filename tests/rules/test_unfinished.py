@@ -81,16 +81,21 @@ def test_more_steps_must_help_on_other_data(held, found):
 
 
 @pytest.mark.parametrize(("share", "found"), [(0.051, ["warning"]), (0.049, [])])
-@pytest.mark.parametrize("checks", [40, 9])
+@pytest.mark.parametrize("checks", [40, 10])
 def test_held_out_losses_at_rest_leave_nothing_to_gain(share, found, checks):
     """They fell until three quarters of the run, or of the half that few tell of."""
     values = np.concatenate([[1.0] * 5, fall(0.62, 0.55, 195)])
     end = 150 if checks == 40 else 90
     steps = np.linspace(0, 199, checks).astype(int)
-    held = 0.7 - share * 0.3 / np.log(1.5) * np.log((steps + 1) / 200)
-    held += 0.001 * np.maximum(end - steps, 0)
+    x = np.log((steps + 1) / 200)
+    sure = 0.7 - share * 0.3 / np.log(1.5) * x + 0.001 * np.maximum(end - steps, 0)
+    late, noise = steps >= max(end, 100), wavy(np.zeros(checks), 0.02)
+    noise[late] -= np.polyval(np.polyfit(x[late], noise[late], 1), x[late])
+    held = sure + noise  # which leaves the line through the late ones as it is
     assert told(unfinished, run(values, held=held, slope=-1.4 / 200 * values)) == found
     assert told(unfinished, run(values, slope=-1.4 / 200 * values)) == ["warning"]
+    crawls = run(values, held=sure, slope=-1.4 / 200 * values)
+    assert told(unfinished, crawls) == ["warning"]
     unknown = {"constant": None, "floor": None}
     quiet = ["info"] if found else []
     steep = np.concatenate([[1.0] * 5, fall(0.9, 0.55, 195)])

@@ -65,10 +65,11 @@ def unfinished(
             held-out one). It was set after seeing unseen runs; sound ones that had come
             40 and 49 % of the way in 96 steps show that this takes `few` losses.
         reach_below: the length of a step below which longer ones are advised first.
-        rests_below: held-out losses rest where half as many steps again would lower
-            them by less than this share of what all have. A fall in log(steps) that
-            began at step 10 has 9 % after 1000. It was set after seeing unseen runs:
-            those at rest had 1 % at most, one that fell on 28 %.
+        rests_below: held-out losses rest where they do not surely fall, and half as
+            many steps again would lower them by less than this share of what all have.
+            A fall in log(steps) that began at step 10 has 9 % after 1000. It was set
+            after seeing unseen runs: those at rest had 1 % at most, one that fell on
+            28 %.
         few: losses that are too few to see in them, through noise, that they fall.
         long: steps after which being under way is not enough.
 
@@ -159,7 +160,7 @@ def _in_vain(history: History, now: Standing) -> bool:
 
 
 def _rests(history: History, now: Standing, below: float) -> bool:
-    """Whether half as many steps again would hardly lower held-out losses.
+    """Whether held-out losses do not surely fall, and at best by next to nothing.
 
     By those of the last quarter, as a line through more of a curve that bends promises
     too much; where these are too few, by those of the second half.
@@ -169,4 +170,4 @@ def _rests(history: History, now: Standing, below: float) -> bool:
         return False
     known = now.start if now.constant is None else min(now.start, now.constant)
     come = known - held.level
-    return come > 0 and held.gain < below * come
+    return held.sure <= 0 and come > 0 and held.gain < below * come

@@ -365,7 +365,8 @@ class Watch:
             return
         if self.stops:
             place = finding.site or "the model"
-            text = f"{finding.code} {place} at step {change.step}: {finding.message}"
+            text = f"{finding.code} {place} at step {change.step}: {finding.message}; "
+            text += finding.cause
             self.stop = self.stop or FindingError(text, finding, change.step)
         elif self.on_finding is not None:
             try:

@@ -40,3 +40,8 @@ def test_what_takes_no_hooks(among):
     script = torch.jit.script(nn.Linear(2, 2))
     with pytest.raises(InputError, match="takes no hooks"):
         as_one(among(script))
+
+
+def test_a_name_that_torch_does_not_take():
+    with pytest.raises(InputError, match="expected other names for the models"):
+        as_one({"type": nn.Linear(2, 2), "other": nn.Linear(2, 2)})

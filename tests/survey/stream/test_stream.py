@@ -375,3 +375,11 @@ def test_ranks_of_a_model_without_parameters(monkeypatch):
     optimizer.step()  # where nothing can be asked
     assert stream.broken is not None
     stream.close()
+
+
+@pytest.mark.parametrize("loss", [torch.ones(2), torch.tensor(1j), "1"])
+def test_what_is_no_loss_is_refused(loss):
+    stream = Stream(nn.Linear(2, 2), on_log=lambda log: None)
+    with pytest.raises(InputError, match="expected a loss"):
+        stream.loss(loss)
+    stream.close()

@@ -19,9 +19,11 @@ def number(value: Any) -> float | Tensor:
         InputError: it is not one number.
     """
     if isinstance(value, Tensor):
-        if value.numel() != 1:
+        if value.numel() != 1 or value.is_complex():
+            kind = "complex " if value.is_complex() else ""
             raise InputError(
-                f"expected a loss of one number, got {list(value.shape)}; pass its mean"
+                f"expected a loss of one real number, got {kind}{list(value.shape)}; "
+                "pass what backward() is called on"
             )
         if value.is_cpu:
             return float(value.item())

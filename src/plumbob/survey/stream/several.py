@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import distributed, nn
 
-from plumbob.errors import InputError
+from plumbob.errors import InputError, one_line
 from plumbob.survey.graph import inner
 
 WRAPPERS = ("DistributedDataParallel", "DataParallel")
@@ -37,7 +37,8 @@ def as_one(model: Any) -> nn.Module:
     """Return one module: the given one, or a holder of several.
 
     Raises:
-        InputError: it is neither a module nor a dict, list or tuple of modules.
+        InputError: it is neither a module nor a dict, list or tuple of modules, or a
+            name of one is none that torch takes.
     """
     parts: dict[str, Any] = {}
     if isinstance(model, Mapping):
@@ -59,7 +60,14 @@ def as_one(model: Any) -> nn.Module:
         )
     if len(parts) == 1:
         return next(iter(parts.values()))
-    return Several({name.replace(".", "-"): part for name, part in parts.items()})
+    named = {name.replace(".", "-"): part for name, part in parts.items()}
+    try:
+        return Several(named)
+    except KeyError as error:  # torch's modules have attributes of such names
+        raise InputError(
+            f"expected other names for the models, got {', '.join(named)} "
+            f"({one_line(error)}); choose others"
+        ) from error
 
 
 def roots(model: nn.Module) -> dict[str, nn.Module]:
