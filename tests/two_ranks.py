@@ -1,7 +1,5 @@
 """Trainings on two ranks, watched: `python two_ranks.py RANK FILE`."""
 
-import json
-import sys
 from datetime import timedelta
 
 import torch
@@ -63,17 +61,11 @@ CASES = ("ddp", "fsdp", "drift", "broken", "alone")
 
 
 def main():
-    rank, file = int(sys.argv[1]), sys.argv[2]
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{file}", rank=rank, world_size=2
-    )
-    torch.set_num_threads(1)
-    found = {}
+    rank, found = ranks.join(), {}
     for case in CASES:
         agreement.WAIT = timedelta(seconds=2 if case == "alone" else 30)
         found[case] = run(case, rank)
-    print(json.dumps(found))
-    ranks.leave()
+    ranks.leave(found)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,5 @@
 """Whole watches on two ranks: `python watched_ranks.py RANK FILE`."""
 
-import json
-import sys
-
 import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -55,19 +52,13 @@ def run(case, rank, *, watching=True):
 
 
 def main():
-    rank, file = int(sys.argv[1]), sys.argv[2]
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{file}", rank=rank, world_size=2
-    )
-    torch.set_num_threads(1)
-    found = {}
+    rank, found = ranks.join(), {}
     for case in ("ddp", "broken", "fsdp", "leaves"):
         found[case] = run(case, rank)
         bare = run(case, rank, watching=False)["values"]
         found[case]["same"] = repr(found[case]["values"]) == repr(bare)
         distributed.barrier()
-    print(json.dumps(found))
-    ranks.leave()
+    ranks.leave(found)
 
 
 if __name__ == "__main__":

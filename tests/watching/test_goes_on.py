@@ -191,21 +191,24 @@ assert states() == before
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
+class Mine:
+    """Only looks like an optimiser."""
+
+    def __init__(self, parameters):
+        self.param_groups = [{"params": list(parameters), "lr": 0.1}]
+        self.state = {}
+
+    @torch.no_grad()
+    def step(self):
+        for p in self.param_groups[0]["params"]:
+            p -= 0.1 * p.grad
+
+    def zero_grad(self):
+        for p in self.param_groups[0]["params"]:
+            p.grad = None
+
+
 def test_what_only_looks_like_an_optimiser_goes_on():
-    class Mine:
-        def __init__(self, parameters):
-            self.param_groups = [{"params": list(parameters), "lr": 0.1}]
-            self.state = {}
-
-        @torch.no_grad()
-        def step(self):
-            for p in self.param_groups[0]["params"]:
-                p -= 0.1 * p.grad
-
-        def zero_grad(self):
-            for p in self.param_groups[0]["params"]:
-                p.grad = None
-
     model, loss = net(), nn.CrossEntropyLoss()
     mine = Mine(model.parameters())
     with watched(model, mine, loss=loss) as watch:
@@ -242,22 +245,16 @@ def test_no_losses_are_no_loss():
 
 
 def test_gradients_cleared_before_a_step_is_told_are_not_missing():
-    class Mine:
-        def __init__(self, parameters):
-            self.param_groups = [{"params": list(parameters), "lr": 0.1}]
-            self.state = {}
-
-        @torch.no_grad()
+    class Clears(Mine):
         def step(self):
-            for p in self.param_groups[0]["params"]:
-                p -= 0.1 * p.grad
-                p.grad = None
+            super().step()
+            super().zero_grad()
 
         def zero_grad(self):
             pass
 
     model, loss = net(), nn.CrossEntropyLoss()
-    mine = Mine(model.parameters())
+    mine = Clears(model.parameters())
     with watched(model, mine, loss=loss) as watch:
         train(model, mine, loss, 40, on_step=watch.step)
     assert {f.severity.name for f in watch.findings} <= {"INFO"}

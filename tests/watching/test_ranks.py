@@ -1,33 +1,13 @@
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+import ranks
 import watched_ranks
-
-SCRIPT = Path(watched_ranks.__file__)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """Return what the cases give on two ranks; a deadlock would fail."""
-    store = tmp_path_factory.mktemp("ranks") / "store"
-    command = [sys.executable, "-W", "ignore", str(SCRIPT)]
-    runs = [
-        subprocess.Popen(
-            [*command, str(rank), str(store)], stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    try:
-        done = [run.communicate(timeout=200)[0] for run in runs]
-    finally:
-        for run in runs:
-            run.kill()
-    assert [run.returncode for run in runs] == [0, 0]
-    return [json.loads(out.splitlines()[-1]) for out in done]
+    """Return what the cases give on two ranks."""
+    return ranks.ran(watched_ranks.__file__, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("case", ["ddp", "broken", "fsdp"])

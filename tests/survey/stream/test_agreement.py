@@ -1,39 +1,16 @@
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
+import ranks
 import two_ranks
 from plumbob.survey.stream import agreement
 from plumbob.survey.stream.agreement import Agreement
 
-SCRIPT = Path(two_ranks.__file__)
-
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """Return what the cases give on two ranks; a deadlock would fail."""
-    store = tmp_path_factory.mktemp("ranks") / "store"
-    command = [sys.executable, "-W", "ignore", str(SCRIPT)]
-    runs = [
-        subprocess.Popen(
-            [*command, str(rank), str(store)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        done = [run.communicate(timeout=200) for run in runs]
-    finally:
-        for run in runs:
-            run.kill()
-    assert [run.returncode for run in runs] == [0, 0], done
-    found = [json.loads(out.splitlines()[-1]) for out, _ in done]
+    """Return what the cases give on two ranks."""
+    found = ranks.ran(two_ranks.__file__, tmp_path_factory.mktemp("ranks"))
     return {case: [one[case] for one in found] for case in found[0]}
 
 

@@ -119,9 +119,8 @@ class Part:
 
     def _products(self, room: Float[Tensor, "3 rows 64"]) -> Tensor:
         by_row = room.transpose(0, 1)
-        with torch.autocast(
-            room.device.type, enabled=False
-        ):  # a step may be inside one
+        kind = room.device.type
+        with torch.autocast(kind, enabled=False):  # a step may be inside of one
             products = torch.bmm(by_row, by_row.mT).flatten(1).to(self.factors.dtype)
         found = products.new_zeros(len(self.factors), KINDS)
         found[:, :9].index_add_(0, self.owners[: len(products)], products)
