@@ -32,10 +32,36 @@ def absorb_input_statistics(plan: Plan) -> Iterator[Offered]:
         numbers that the user has.
 
     Exact when:
-        A module of its own does it, with a mean and a scale per channel or
-        feature that do not depend on the input; and only maps that pad with no
-        zeros read the result: such a zero is the mean, which was another number
-        before. (A batch norm at the input: see fold-batch-norm.)
+        In inference: a module of its own does it, with a mean and a scale per channel
+        or feature that do not depend on the input; and only maps that pad with no
+        zeros read the result.
+
+    Not when:
+        A convolution pads with zeros: such a zero is the mean, which was another
+        number before (`design.fold_input_statistics_` pads with the mean). The model's
+        own forward does it, or the module changes the shape or the dtype too. The mean
+        is so far from 0 that x and m nearly cancel: float32 does not hold W x and
+        b - W m / s beside each other, and the certificate refuses it. A batch norm at
+        the input is fold-batch-norm's.
+
+    Side effects:
+        The module becomes nn.Identity. Trained on from there, the first maps read data
+        that are not centred, which slows learning down.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> class Standardise(nn.Module):
+        ...     def forward(self, x):
+        ...         return (x - 100) / 20
+        >>> model = nn.Sequential(Standardise(), nn.Linear(3, 4))
+        >>> x = 100 + 20 * torch.randn(8, 3)
+        >>> fixed, proof = plumbob.fix(model, x, select="absorb-input-statistics")
+        >>> fixed[0], torch.allclose(fixed[1].weight, model[1].weight / 20)
+        (Identity(), True)
+        >>> torch.allclose(fixed(x), model(x), atol=1e-5)
+        True
 
     References:
         LeCun, Bottou, Orr and Müller (1998), Efficient BackProp, section 4.3.

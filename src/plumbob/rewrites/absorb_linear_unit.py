@@ -25,13 +25,36 @@ def absorb_linear_unit(plan: Plan) -> Iterator[Offered]:
         The layer is a linear one, and can then be merged with the next.
 
     Exact when:
-        Interval arithmetic proves z >= 0 for all units and every input. Means less
-        three standard deviations, or what was seen on data, prove nothing. The ReLU
-        is a module that is called once. In inference: training can move z below 0.
+        In inference: interval arithmetic proves z >= 0 for all units and every input.
+        The ReLU is a module that is called once.
+
+    Not when:
+        Means less three standard deviations are above 0, or z was above 0 on all data:
+        that proves nothing. One unit may rest. ReLU6, GELU, SiLU, ELU and Softplus are
+        the identity nowhere. In training, which can move z below 0.
+
+    Side effects:
+        The module becomes nn.Identity: parameters that change later, by training or
+        quantisation, find no ReLU any more.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> layers = nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 2), nn.ReLU()
+        >>> model, x = nn.Sequential(*layers), torch.randn(8, 4)
+        >>> _ = nn.init.constant_(model[2].weight, -1.0)
+        >>> _ = nn.init.constant_(model[2].bias, 3.0)  # z >= 3 - 3 = 0
+        >>> fixed, proof = plumbob.fix(model, x, select="absorb-linear-unit")
+        >>> fixed[3], proof.certificates[0].places, torch.equal(fixed(x), model(x))
+        (Identity(), ('3',), True)
+        >>> _ = nn.init.constant_(model[2].bias, 2.9)  # z may be -0.1
+        >>> plumbob.fix(model, x, select="absorb-linear-unit")[0][3]
+        ReLU()
 
     References:
         Serra, Kumar and Ramalingam (2020), Lossless compression of deep neural
-        networks, section 4.
+        networks (arXiv 2001.00218).
     """
     graph = plan.structure.graphs.get(False)
     if plan.goal != "inference" or graph is None:

@@ -28,13 +28,34 @@ def bias_into_input_span(plan: Plan) -> Iterator[Offered]:
         The columns hold a second bias, and the two step together.
 
     Exact when:
-        The graph itself makes what the map reads sum to one: a softmax over its
-        inputs, with nothing but changes of layout in between. That the inputs of a
-        batch add up to a constant (shares, one-hot codes of the user) is seen, not
-        proved, and nothing is done about it.
+        In inference: the graph itself makes what the map reads sum to one: a softmax
+        over its inputs, with nothing but changes of layout in between.
+
+    Not when:
+        The inputs of a batch add up to a constant (shares, one-hot codes of the user):
+        that is seen, not proved; the rule reports it, and nothing is done. A sigmoid
+        does not sum to one, nor does a softmax over another axis, or one with dropout
+        behind it in training. A layer that is called elsewhere too keeps its bias.
+
+    Side effects:
+        The weights move by b, so weight decay, pruning by size and the norm of the
+        columns mean something else.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.Softmax(-1), nn.Linear(4, 2))
+        >>> x = torch.randn(8, 3)
+        >>> fixed, proof = plumbob.fix(model, x, select="bias-into-input-span")
+        >>> proof.removed, proof.before, proof.after
+        (('2.bias',), 26, 24)
+        >>> moved = model[2].weight + model[2].bias[:, None]
+        >>> torch.allclose(fixed[2].weight, moved), torch.allclose(fixed(x), model(x))
+        (True, True)
 
     References:
-        Suits (1957), Use of dummy variables in regression equations, section 2.
+        Suits (1957), Use of dummy variables in regression equations.
     """
     graph = plan.structure.graphs.get(False)
     if plan.goal != "inference" or graph is None or graph.on_this_path:

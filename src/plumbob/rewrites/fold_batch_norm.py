@@ -32,9 +32,32 @@ def fold_batch_norm(plan: Plan) -> Iterator[Offered]:
         unit, which a map has already; the pass over the activations is saved.
 
     Exact when:
-        It alone reads the map, as it comes, and the map is called once; or all
-        that reads the norm are maps with parameters of their own that pad with no
-        zeros, as those would have become t. A map without a bias gets one.
+        In inference: it alone reads the map, as it comes, and the map is called once;
+        or all that reads the norm are maps with parameters of their own that pad with
+        no zeros. A map without a bias gets one.
+
+    Not when:
+        The map is called twice or its weight is shared: the other use would be scaled
+        too. Something else reads the map (a skip past the norm). The norm can only go
+        into the maps after it and one of them pads with zeros, which would have become
+        t. The norm keeps no statistics, or does more than a batch norm does.
+
+    Side effects:
+        The norm becomes nn.Identity; trained on from there, nothing normalises by the
+        batch any more.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> layers = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()
+        >>> model, x = nn.Sequential(*layers), torch.randn(8, 3, 6, 6)
+        >>> _ = model(x)  # in training, so that the norm has statistics
+        >>> fixed, proof = plumbob.fix(model.eval(), x, select="fold-batch-norm")
+        >>> fixed[1], proof.certificates[0].added, proof.before, proof.after
+        (Identity(), ('0.bias',), 116, 112)
+        >>> torch.allclose(fixed(x), model(x), atol=1e-5)
+        True
 
     References:
         Jacob et al. (2018), Quantization and training of neural networks for

@@ -30,13 +30,36 @@ def fold_layer_norm_gamma(plan: Plan) -> Iterator[Offered]:
         with one another across layers; the norm is left with nothing to learn.
 
     Exact when:
-        Each reader is a map with a weight of its own, so not in a post-norm
-        layer, where the residual reads the values too. The norm's bias, where it
-        has one that is not 0, goes along into biases that are there.
+        In inference: each reader is a map with a weight of its own. The norm's bias,
+        where it has one that is not 0, goes along into biases that are there.
+
+    Not when:
+        The residual reads the values too, as in a post-norm layer (BERT), or they are
+        returned. A reader's weight is shared, as an output layer that is the embedding
+        (tied unembedding), or the layer is called twice. The norm's bias is not 0 and a
+        reader has no bias, or pads with zeros. Products are so small that float16
+        loses them: the certificate refuses it.
+
+    Side effects:
+        Columns have other norms, so that weight decay, and an optimiser's steps
+        relative to a weight's size, would be others.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.RMSNorm(4), nn.Linear(4, 2, bias=False))
+        >>> gain = model[0].weight.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
+        >>> x = torch.randn(8, 4)
+        >>> fixed, proof = plumbob.fix(model, x, select="fold-layer-norm-gamma")
+        >>> proof.removed, torch.equal(fixed[1].weight, model[1].weight * gain)
+        (('0.weight',), True)
+        >>> fixed[0].elementwise_affine, torch.allclose(fixed(x), model(x), atol=1e-5)
+        (False, True)
 
     References:
         Elhage et al. (2021), A mathematical framework for transformer circuits,
-        appendix on layer norm.
+        model simplifications.
     """
     graph = plan.structure.graphs.get(False)
     if plan.goal == "training" or graph is None:

@@ -26,10 +26,34 @@ def layer_norm_to_rms_norm(plan: Plan) -> Iterator[Offered]:
         stream as a whole commutes with an RMS norm only.
 
     Exact when:
-        All that is read is written by maps, tables and biases whose common part
-        nothing sees, so that it can be taken away: then the mean is 0 for every
-        input. The norm has no bias (nn.RMSNorm has none) and is called once. In
-        inference: further training would bring a mean back.
+        In inference: all that is read is written by maps, tables and biases whose
+        common part nothing sees, so that it can be taken away: then the mean is 0 for
+        every input. The norm has no bias (nn.RMSNorm has none) and is called once.
+
+    Not when:
+        The norm has a bias that fold-layer-norm-beta could not move. Something else
+        reads what it reads, as the residual of a post-norm layer, returned hidden
+        states or a tied unembedding. Constants that are no parameters (waves of
+        positions) are added: their mean need not be 0. Further training would bring a
+        mean back.
+
+    Side effects:
+        The module becomes nn.RMSNorm with the same gain and eps, and the parameters
+        that write to it are centred as by centre-before-layer-norm.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4, bias=False))
+        >>> x = torch.randn(8, 3)
+        >>> fixed, proof = plumbob.fix(model, x, select="layer-norm-to-rms-norm")
+        >>> fixed[1]
+        RMSNorm((4,), eps=1e-05, elementwise_affine=True)
+        >>> bool(fixed[0](x).mean(-1).abs().max() < 1e-6)
+        True
+        >>> torch.allclose(fixed(x), model(x), atol=1e-5)
+        True
 
     References:
         Zhang and Sennrich (2019), Root mean square layer normalization. Ashkboos

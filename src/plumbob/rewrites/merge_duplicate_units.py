@@ -33,13 +33,38 @@ def merge_duplicate_units(plan: Plan) -> Iterator[Offered]:
         Maps that read both see their sum only.
 
     Exact when:
-        Rows, biases and what a norm holds for them are equal bit for bit; before a
-        ReLU also where one row and bias are the other's times a power of two. In
-        inference: what reads them may part them in training.
+        In inference: rows, biases and what a norm holds for them are equal bit for bit;
+        before a ReLU also where one row and bias are the other's times a power of two.
+
+    Not when:
+        Rows are nearly equal, or one is the other's times a number that rounds: an
+        approximation carries no certificate. One is a multiple of the other before
+        GELU, ReLU6 or another function that does not scale. Something besides linear
+        maps and convolutions reads the units. In training, where what reads them may
+        part them (or dropout does).
+
+    Side effects:
+        The layer and its readers get narrower: shapes differ from the configuration's.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> with torch.no_grad():  # unit 2 is twice unit 0
+        ...     model[0].weight[2] = 2 * model[0].weight[0]
+        ...     model[0].bias[2] = 2 * model[0].bias[0]
+        >>> x = torch.randn(8, 3)
+        >>> fixed, proof = plumbob.fix(model, x, select="merge-duplicate-units")
+        >>> summed = model[2].weight[:, 0] + 2 * model[2].weight[:, 2]
+        >>> fixed[0].out_features, torch.allclose(fixed[2].weight[:, 0], summed)
+        (2, True)
+        >>> torch.allclose(fixed(x), model(x), atol=1e-5)
+        True
 
     References:
         Sussmann (1992), Uniqueness of the weights for minimal feedforward nets with
-        a given input-output map, section 2.
+        a given input-output map.
     """
     graph = plan.structure.graphs.get(False)
     if plan.goal != "inference" or graph is None or graph.on_this_path:

@@ -30,15 +30,40 @@ def merge_stacked_linear(plan: Plan) -> Iterator[Offered]:
         Two products, two weights and two biases do the work of one.
 
     Exact when:
-        The second alone reads the first, and one of them looks at a single position:
-        a linear map or a convolution of one tap without stride or padding. Where it is
-        the first, a second that pads with zeros must not read its bias. Only where the
-        weights do not grow and the middle is as wide as one of the ends, so that no
-        rank is gained. In inference: training and dropout tell the two apart.
+        In inference: the second alone reads the first, and one of them looks at a
+        single position: a linear map or a convolution of one tap without stride or
+        padding. Only where the weights do not grow and the middle is as wide as one of
+        the ends, so that no rank is gained.
+
+    Not when:
+        The middle is narrower than both ends: the low rank says something (LoRA). The
+        first looks at a single position and has a bias, and the second pads with
+        zeros, where it would be missing. Both convolutions have several taps: their
+        product has more. An activation stands between. A layer is called twice, or its
+        weight read from outside. In training, where two factors learn otherwise than
+        their product.
+
+    Side effects:
+        One module becomes nn.Identity, the other changes its shape.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2), nn.ReLU())
+        >>> x = torch.randn(8, 4)
+        >>> fixed, proof = plumbob.fix(model, x, select="merge-stacked-linear")
+        >>> fixed[0], fixed[1], proof.before, proof.after
+        (Linear(in_features=4, out_features=2, bias=True), Identity(), 44, 10)
+        >>> product = model[1].weight @ model[0].weight
+        >>> torch.allclose(fixed[0].weight, product, atol=1e-6)
+        True
+        >>> torch.allclose(fixed(x), model(x), atol=1e-5)
+        True
 
     References:
         Arora, Cohen and Hazan (2018), On the optimization of deep networks: implicit
-        acceleration by overparameterization, section 1.
+        acceleration by overparameterization.
     """
     graph = plan.structure.graphs.get(False)
     if plan.goal != "inference" or graph is None:

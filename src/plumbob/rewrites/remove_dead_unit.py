@@ -30,14 +30,36 @@ def remove_dead_unit(plan: Plan) -> Iterator[Offered]:
         and its columns, and says nothing that a bias could not.
 
     Exact when:
-        Interval arithmetic from the bounds of what the map reads (norms, tables,
-        sigmoids, ReLUs) proves one value at all that reads the unit; a value other
-        than 0 goes to the biases of the readers, which must not pad with zeros. What
-        was only seen on data is no proof. In inference: training can bring it back.
+        In inference: interval arithmetic from the bounds of what the map reads (norms,
+        tables, sigmoids, ReLUs) proves one value at all that reads the unit. A value
+        other than 0 goes to the biases of the readers.
+
+    Not when:
+        The unit never fired on some data: that is evidence (PB201), and the next input
+        may wake it. Inputs have no bound. Far below 0 a leaky ReLU, GELU or SiLU is
+        not constant. A value other than 0 is read by a convolution that
+        pads with zeros. In training, which can bring the unit back.
+
+    Side effects:
+        The layer and its readers get narrower: shapes differ from the configuration's.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> layers = nn.Sigmoid(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)
+        >>> model, x = nn.Sequential(*layers), torch.randn(8, 3)
+        >>> _ = nn.init.ones_(model[1].weight)
+        >>> model[1].bias.data = torch.tensor([0.0, -3.0, 1.0, -2.9])  # 0 <= w.x <= 3
+        >>> fixed, proof = plumbob.fix(model, x, select="remove-dead-unit")
+        >>> fixed[1].out_features, proof.before, proof.after
+        (3, 26, 20)
+        >>> torch.allclose(fixed(x), model(x), atol=1e-6)
+        True
 
     References:
         Serra, Kumar and Ramalingam (2020), Lossless compression of deep neural
-        networks, section 4.
+        networks (arXiv 2001.00218).
     """
     graph = plan.structure.graphs.get(False)
     if plan.goal != "inference" or graph is None:

@@ -31,13 +31,39 @@ def threshold_to_bias(plan: Plan) -> Iterator[Offered]:
         it, and a map with both has it twice.
 
     Exact when:
-        The threshold is a parameter or a buffer with one number, or one per unit,
-        that is read at this place only, and nothing else reads the map. In
-        inference: a comparison has no gradient, and a bias may be decayed.
+        In inference: the threshold is a parameter or a buffer with one number, or one
+        per unit, that is read at this place only, and nothing else reads the map.
+
+    Not when:
+        The threshold or the map is read elsewhere too, or differs from sample to
+        sample. In training: a comparison has no gradient, and a bias may be decayed.
+
+    Side effects:
+        The map gets a bias where it had none; the threshold is 0 and stays, frozen, as
+        the model's forward names it.
+
+    Example:
+        >>> import torch
+        >>> import plumbob
+        >>> from torch import nn
+        >>> class Gates(nn.Module):  # McCulloch and Pitts: and, or
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.map = nn.Linear(2, 2, bias=False)
+        ...         self.map.weight.data = torch.ones(2, 2)
+        ...         self.threshold = nn.Parameter(torch.tensor([2.0, 1.0]))
+        ...
+        ...     def forward(self, x):
+        ...         return (self.map(x) >= self.threshold).to(x)
+        >>> x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+        >>> fixed, proof = plumbob.fix(Gates(), x, select="threshold-to-bias")
+        >>> fixed.map.bias.tolist(), fixed.threshold.tolist(), fixed(x).T.tolist()
+        ([-2.0, -1.0], [0.0, 0.0], [[0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
 
     References:
         McCulloch and Pitts (1943), A logical calculus of the ideas immanent in
-        nervous activity. Rosenblatt (1958), The perceptron, section on thresholds.
+        nervous activity. Rosenblatt (1958), The perceptron: a probabilistic model for
+        information storage and organization in the brain.
     """
     graph = plan.structure.graphs.get(False)
     if plan.goal != "inference" or graph is None or graph.on_this_path:
