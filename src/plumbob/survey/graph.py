@@ -33,7 +33,8 @@ class Graph:
     placeholders, have one name. `inputs` are the placeholders of the user's tensors,
     `outputs` the nodes whose values the model returns (the graph's output node also
     lists updated buffers). `given` holds the values of the inputs that are no
-    floating-point numbers: indices, lengths, masks.
+    floating-point numbers: indices, lengths, masks; `constants` those of tensors that
+    are registered nowhere.
     """
 
     module: fx.GraphModule
@@ -44,6 +45,9 @@ class Graph:
     training: bool
     on_this_path: bool = False
     given: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    constants: Mapping[str, torch.Tensor] = field(
+        default_factory=dict[str, torch.Tensor]
+    )
 
 
 def canonical(model: nn.Module) -> dict[str, str]:
@@ -119,6 +123,11 @@ def export(
         outputs=frozenset(map(str, signature.user_outputs)),
         training=training,
         given=_given(signature.user_inputs, pytree.tree_leaves((args, dict(kwargs)))),
+        constants={
+            placeholder: constant.detach().clone()
+            for placeholder, name in signature.inputs_to_lifted_tensor_constants.items()
+            if isinstance(constant := program.constants.get(name), torch.Tensor)
+        },
     )
 
 

@@ -126,7 +126,8 @@ def _obstacle(model: nn.Module, graph: Graph) -> str:
         return f"a replay computes more than {MOST_VALUES} numbers"
     for node in nodes:
         buffer = graph.buffers.get(node.name)
-        if buffer is not None and buffer not in known and prod(shape(node)):
+        kept = buffer in known or node.name in graph.constants
+        if buffer is not None and not kept and prod(shape(node)):
             return f"the value of {buffer} is not kept"
     return ""
 
@@ -249,19 +250,26 @@ def play(
     return outputs, player.met, player.taken
 
 
-def drawn(model: nn.Module, graph: Graph) -> dict[str, Any]:
-    """Return the model's own values for the placeholders of a graph, in float64.
+def inputs(model: nn.Module, graph: Graph) -> dict[fx.Node, list[Any]]:
+    """Return values for the inputs of a graph, in float64; its constants are inputs.
 
-    Inputs that are floating-point numbers are drawn at random.
+    Those that are floating-point numbers are drawn at random.
     """
+    known = {*graph.parameters, *graph.buffers} - graph.constants.keys()
+    device = next(model.parameters()).device
+    found: dict[fx.Node, list[Any]] = {}
     with fixed():
         torch.manual_seed(0)
-        values = _draw(model, graph)
-    for key, parameter in graph.parameters.items():
-        path, _, last = parameter.rpartition(".")
-        own = getattr(model.get_submodule(path), last)
-        values[key] = own.detach().double() if own is not None else 0 * values[key]
-    return values
+        for node in graph.module.graph.nodes:
+            if node.op != "placeholder" or node.name in known:
+                continue
+            value = graph.constants.get(node.name)
+            if value is None and isinstance(value := node.meta.get("val"), Tensor):
+                value = _random(node, value, graph, positive=False).to(device)
+            elif isinstance(value, Tensor) and value.is_floating_point():
+                value = value.double()
+            found[node] = [value]
+    return found
 
 
 class _Player(fx.Interpreter):
@@ -319,7 +327,8 @@ def _draw(model: nn.Module, graph: Graph, *, positive: bool = False) -> dict[str
             continue
         value = node.meta.get("val")
         key = graph.parameters.get(node.name) or node.name
-        buffer = known.get(graph.buffers.get(node.name, ""))
+        own = known.get(graph.buffers.get(node.name, ""))
+        buffer = graph.constants.get(node.name, own)
         if not isinstance(value, Tensor):
             values[node.name] = value
         elif buffer is not None:
