@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 
 import plumbob
 from netting import mlp, seeded
-from plumbob import design
+from plumbob import cli, design
+from plumbob.rewrites import REWRITES
+from plumbob.rule import sections as titled
 from plumbob.rules import RULES
 from test_healthy import FAMILIES
 
@@ -104,6 +106,40 @@ def done(page):
 def flowing(text):
     """Return a text as one line: where lines end depends on how long numbers are."""
     return " ".join(worded(text.splitlines())).replace("-#", "#")
+
+
+def test_fix_does_and_says_what_its_guide_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    page, said, names = blocks(DOCS / "fix.md"), StringIO(), {}
+    with torch.random.fork_rng(devices=[]), redirect_stdout(said):
+        for language, text in page:
+            if language == "py":
+                Path("net.py").write_text(text, encoding="utf-8")
+            elif language == "python":
+                exec(compile(text, "fix.md", "exec"), names)
+            elif language == "sh":
+                monkeypatch.setattr(sys, "argv", shlex.split(text))
+                cli.main()
+    shown = [text for language, text in page if not language and "net.py:" not in text]
+    assert [
+        part for part in shown if flowing(part) not in flowing(said.getvalue())
+    ] == []
+    assert len(shown) >= 7
+
+
+HOLDS = {"In training and inference": True, "In inference": False}
+
+
+@pytest.mark.parametrize("rewrite", REWRITES, ids=lambda each: each.__name__)
+def test_a_rewrite_says_where_it_holds_and_where_not(rewrite):
+    parts = titled(rewrite.__doc__)
+    assert list(parts) == [
+        *("", "Why", "Exact when", "Not when", "Side effects", "Example", "References")
+    ]
+    goal = parts["Exact when"].partition(":")[0]
+    assert HOLDS[goal] == ('goal="training"' in parts["Example"])
+    assert len(parts["Example"].splitlines()) <= 18
 
 
 def test_watched_trainings_tell_what_is_shown(tmp_path, monkeypatch):
