@@ -101,42 +101,46 @@ class Fold:
 Act = Clear | Centre | Fold
 
 
+def on_the_way(
+    acts: Sequence[Act], store: Store, given: Callable[[Graph], Given]
+) -> Given:
+    """Return what folds read on their ways; what others do does not matter to them.
+
+    Args:
+        acts: to be done.
+        store: of the parameters and buffers.
+        given: returns the values of the inputs of a graph.
+    """
+    folds = [act for act in acts if isinstance(act, Fold)]
+    if not folds:
+        return {}
+    graph, walks = folds[0].graph, [fold.walk for fold in folds]
+    with torch.no_grad(), fixed():
+        return beside(graph, walks, given(graph), store, {})
+
+
 def planned(
-    acts: Sequence[Act],
-    store: Store,
-    done: Edits,
-    given: Callable[[Graph], Given],
+    acts: Sequence[Act], store: Store, done: Edits, read: Given
 ) -> dict[str, list[Edit]]:
     """Return what acts do, one after the other, after what was done.
-
-    What folds read on their ways is computed once, as no amount depends on it.
 
     Args:
         acts: to be done.
         store: of the parameters and buffers.
         done: what was done to these.
-        given: returns the values of the inputs of a graph.
+        read: what lies on the ways of folds.
 
     Raises:
         InputError: an amount is none, or another one for every input.
     """
     edits = {name: list(found) for name, found in done.items()}
-    folds = [act for act in acts if isinstance(act, Fold)]
     with torch.no_grad(), fixed():
-        if folds:
-            graph, walks = folds[0].graph, [fold.walk for fold in folds]
-            read = beside(graph, walks, given(graph), store, edits)
-            for fold in folds:
-                _add(edits, list(fold.edits(store, edits, read)))
-        for act in acts:
-            if not isinstance(act, Fold):
-                _add(edits, list(act.edits(store, edits)))
+        for act in sorted(acts, key=lambda act: not isinstance(act, Fold)):
+            folds = isinstance(act, Fold)
+            more = act.edits(store, edits, read) if folds else act.edits(store, edits)
+            for edit in list(more):
+                edits.setdefault(edit.name, []).append(edit)
     return edits
-
-
-def _add(edits: dict[str, list[Edit]], more: Iterable[Edit]) -> None:
-    for edit in more:
-        edits.setdefault(edit.name, []).append(edit)
 
 
 @torch.no_grad()
@@ -148,7 +152,7 @@ def do(model: nn.Module, acts: Sequence[Act]) -> None:
     """
     graphs = [act.graph for act in acts if isinstance(act, Fold)]
     store, buffers = _Held(model, graphs[:1]), dict(model.named_buffers())
-    edits = planned(acts, store, {}, partial(inputs, model))
+    edits = planned(acts, store, {}, on_the_way(acts, store, partial(inputs, model)))
     into = {
         name: buffers[name] if name in buffers else writable(model, name, frozen=True)
         for name in edits

@@ -147,7 +147,7 @@ def compare(
             torch.manual_seed(seed + number)
             wide, batch = _wide(model), _cast(given)
             if number:
-                batch = _drawn(batch, integers=not random_parameters)
+                batch = drawn(batch, integers=not random_parameters)
             if number and random_parameters:
                 _randomise(wide, kept)
             new = rewrite(wide)
@@ -248,7 +248,7 @@ def _drawable(t: Tensor, *, integers: bool) -> bool:
     return integers and t.numel() > 1 and not t.is_complex()
 
 
-def _drawn(batch: Batch, *, integers: bool) -> Batch:
+def drawn(batch: Batch, *, integers: bool = False) -> Batch:
     """Draw inputs anew: numbers with the mean and spread of those given, or of them."""
 
     def draw(t: Tensor) -> Tensor:
@@ -336,7 +336,11 @@ def _far(
     model: nn.Module, batch: Batch, training: bool, seed: int, truth: Outputs
 ) -> float:
     """Return the largest distance from the truth, relative to each output's largest."""
-    now = _run(model, batch, training, seed)
+    return distance(_run(model, batch, training, seed), truth)
+
+
+def distance(now: Outputs, truth: Outputs) -> float:
+    """Return the largest change of any output, relative to its largest value."""
     if [t.shape for t in now] != [t.shape for t in truth]:
         return float("inf")
     worst = 0.0

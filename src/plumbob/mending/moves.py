@@ -54,7 +54,8 @@ def _offer(
         try:
             for name in names:
                 if not name.endswith(".running_mean"):
-                    writable(plan.model, name, frozen=plan.goal == "inference")
+                    frozen = plan.goal == "inference"
+                    writable(plan.model, name, frozen=frozen, hollow=True)
             why = hooked(plan.model, names, plan.walks(proof).values())
         except InputError as error:
             why = str(error)

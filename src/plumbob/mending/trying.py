@@ -38,18 +38,20 @@ def tried(
         return [c for p in parts for c in p[0]], [r for p in parts for r in p[1]]
     first = offers[0]
     if isinstance(made, str):
-        return [], [_refusal(first, made)]
+        return [], [refusal(first, made)]
     rebuilt = made.removed or made.added or made.side_effects
     if not (rebuilt or made.changed or made.frozen):
         return [], []  # it was done before
     if rebuilt and way == "zero":
         why = "it changes modules or shapes, which mode='zero' keeps"
-        return [], [_refusal(offer, why) for offer in offers]
+        return [], [refusal(offer, why) for offer in offers]
     held = dict(model.named_parameters())
     _act(model, offers=offers, way=way)
     if optimizer is not None:
         migrate(optimizer, held, model)
-    effects = dict.fromkeys(_effects(offers, made))
+    effects = dict.fromkeys(
+        effects_of(offers, removed=made.removed, frozen=made.frozen)
+    )
     return [
         replace(
             made,
@@ -85,21 +87,28 @@ def _certificate(
         )
     except InputError as error:
         return str(error)
+    return refused(made) or made
+
+
+def refused(made: Certificate) -> str:
+    """Return why what a certificate is of is not done, "" where it is."""
     if not made.holds:
         return f"the two differ: {made}"
-    if not made.precise:
-        return f"it rounds too coarsely: {made}"
-    return made
+    return "" if made.precise else f"it rounds too coarsely: {made}"
 
 
-def _refusal(offer: Offer, why: str) -> Refusal:
+def refusal(offer: Offer, why: str) -> Refusal:
+    """Return the refusal of an offer."""
     return Refusal(rewrite=offer.rewrite, code=offer.code, place=offer.place, why=why)
 
 
-def _effects(offers: Sequence[Offer], made: Certificate) -> Iterator[str]:
+def effects_of(
+    offers: Sequence[Offer], *, removed: Sequence[str], frozen: Sequence[str]
+) -> Iterator[str]:
+    """Yield what else changes where offers are taken up."""
     for offer in offers:
         yield from offer.effects
-    if made.removed or made.frozen:
+    if removed or frozen:
         yield "weight decay and clipping no longer count what is gone or frozen"
-    if made.removed:
+    if removed:
         yield "built without what is gone, a model draws other numbers from a seed"

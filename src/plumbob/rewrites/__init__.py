@@ -49,3 +49,19 @@ REWRITES = (
     merge_duplicate_units,
     merge_stacked_linear,
 )
+
+# Those that move values and keep all shapes: what they do to a tensor is known without
+# the others, so that a checkpoint can be mended a block at a time.
+OF_VALUES = (
+    drop_bias_before_batch_norm,
+    fold_layer_norm_beta,
+    fold_value_bias,
+    fold_stacked_bias,
+    merge_branch_biases,
+    merge_rnn_biases,
+    drop_bias_before_instance_norm,
+    drop_key_bias,
+    centre_before_group_norm,
+    centre_before_layer_norm,
+    centre_logits,
+)

@@ -33,12 +33,7 @@ def beside(
     for walk in walks:
         path = _path(graph, walk)
         read |= {n for node in path for n in node.all_input_nodes} - set(path)
-    nodes, wanted = list(graph.module.graph.nodes), set(read)
-    for node in reversed(nodes):
-        if node in wanted:
-            wanted.update(node.all_input_nodes)
-    needed = [node for node in nodes if node in wanted]
-    return {**given, **evaluate(graph, given, store, [edits], nodes=needed, keep=read)}
+    return {**given, **evaluate(graph, given, store, [edits], keep=read)}
 
 
 def amounts(

@@ -40,7 +40,7 @@ class Store(Protocol):
         ...
 
     def rows(self, name: str, index: Tensor) -> Tensor:
-        """Return some rows of a tensor, as they are stored."""
+        """Return rows of a tensor as stored; the numbers ascend, each is there once."""
         ...
 
 
@@ -75,7 +75,7 @@ def evaluate(
         given: the values of nodes that are not computed, per variant or one for all.
         store: of the parameters and buffers.
         variants: what is done to these.
-        nodes: to compute, in order; all if not given.
+        nodes: to compute, in order; if not given, all that those to keep depend on.
         keep: whose values are returned.
         rejoin: where all variants go on as the first one.
         wide: in float64.
@@ -84,7 +84,7 @@ def evaluate(
         InputError: the graph does what cannot be computed piece by piece.
     """
     run = _Run(graph, store, variants, wide)
-    order = list(graph.module.graph.nodes if nodes is None else nodes)
+    order = _behind(graph, keep) if nodes is None else list(nodes)
     wanted = {node for node in order if node.op == "call_function"}
     left = {n: sum(user in wanted for user in n.users) for n in given}
     left |= {n: sum(user in wanted for user in n.users) for n in order}
@@ -103,6 +103,15 @@ def evaluate(
                 if not left[source]:
                     run.held.pop(source, None)
     return kept
+
+
+def _behind(graph: Graph, nodes: Iterable[fx.Node]) -> list[fx.Node]:
+    """Return nodes and all that they depend on, in order."""
+    wanted, every = set(nodes), list(graph.module.graph.nodes)
+    for node in reversed(every):
+        if node in wanted:
+            wanted.update(node.all_input_nodes)
+    return [node for node in every if node in wanted]
 
 
 class _Run:
@@ -193,13 +202,14 @@ class _Run:
     def embedding(self, node: fx.Node) -> list[Any]:
         table, index = self.operands(node, 2)
         owner, found = self.names[table.name], self.values(index)
+        picked = [each.unique(return_inverse=True) for each in found]
+        tables = [self.store.rows(owner, index) for index, _ in picked]
         results: list[Any] = []
         for i, edits in enumerate(self.variants):
-            picked, back = found[i % len(found)].unique(return_inverse=True)
-            rows = self.store.rows(owner, picked)
+            (index, back), rows = (each[i % len(found)] for each in (picked, tables))
             dtype = torch.float64 if self.wide else rows.dtype
             if mine := edits.get(owner):
-                each = zip(rows, picked.tolist(), strict=True)
+                each = zip(rows, index.tolist(), strict=True)
                 rows = torch.cat([_edited(row[None], at, mine) for row, at in each])
             results.append(rows.to(dtype)[back])
         return results

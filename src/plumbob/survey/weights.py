@@ -246,22 +246,11 @@ def load(model: nn.Module, path: str | Path) -> None:
         FileError: the file is truncated, hostile or of an unknown kind.
         InputError: names or shapes differ from the model's.
     """
-    found = {entry.name: entry for entry in entries(path)}
     state = model.state_dict(keep_vars=True)
-    by_tensor: dict[int, list[str]] = {}
-    for name, tensor in state.items():
-        by_tensor.setdefault(id(tensor), []).append(name)
-    missing = [
-        name
-        for name, tensor in state.items()
-        if not any(alias in found for alias in by_tensor[id(tensor)])
-    ]
-    _agree(found, state, missing, path)
+    found = matched(model, path)
     values: dict[str, Tensor] = {}
-    for names in by_tensor.values():
-        first = next(name for name in names if name in found)
-        target = state[first]
-        value = _tensor(found[first])
+    for names in _by_tensor(state):
+        target, value = state[names[0]], read(found[names[0]])
         if target.is_meta:
             values |= dict.fromkeys(names, value.to(target.dtype))
         else:
@@ -269,10 +258,36 @@ def load(model: nn.Module, path: str | Path) -> None:
                 target.copy_(value)
     if values:
         model.load_state_dict(values, strict=False, assign=True)
-        model_tied = {n: ns[0] for ns in by_tensor.values() for n in ns[1:]}
-        for name, first in model_tied.items():
-            if name in values:
+        for first, *others in _by_tensor(state):
+            for name in others if first in values else ():
                 _set(model, name, _get(model, first))
+
+
+def matched(model: nn.Module, path: str | Path) -> dict[str, Entry]:
+    """Return where the values of a model's state are, by name, tied ones by each.
+
+    Raises:
+        FileError: the file is truncated, hostile or of an unknown kind.
+        InputError: names or shapes differ from the model's.
+    """
+    found = {entry.name: entry for entry in entries(path)}
+    state = model.state_dict(keep_vars=True)
+    groups = list(_by_tensor(state))
+    lost = [names for names in groups if not any(name in found for name in names)]
+    _agree(found, state, [name for names in lost for name in names], path)
+    return {
+        name: next(found[alias] for alias in names if alias in found)
+        for names in groups
+        for name in names
+    }
+
+
+def _by_tensor(state: Mapping[str, Tensor]) -> Collection[list[str]]:
+    """Return the names of each tensor."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in state.items():
+        names.setdefault(id(tensor), []).append(name)
+    return names.values()
 
 
 def _agree(
@@ -306,18 +321,32 @@ def _agree(
         )
 
 
-def _tensor(entry: Entry) -> Tensor:
+def read(entry: Entry) -> Tensor:
+    """Return the values of a tensor in a file.
+
+    Raises:
+        FileError: torch does not have its dtype, or the file ends too early.
+    """
+    dtype, size = dtype_of(entry), entry.stop - entry.start
+    if not size:
+        return torch.empty(entry.shape, dtype=dtype)
+    raw = next(blocks(entry, np.dtype("u1"), size))
+    return torch.from_numpy(raw).view(dtype).reshape(entry.shape)
+
+
+def dtype_of(entry: Entry) -> torch.dtype:
+    """Return what the values of a tensor in a file are stored as.
+
+    Raises:
+        FileError: torch does not have it.
+    """
     dtype = getattr(torch, entry.dtype, None)
     if not isinstance(dtype, torch.dtype):
         raise FileError(
             f"Expected a dtype that torch has for '{entry.name}' in {entry.path}, got "
             f"{entry.dtype}."
         )
-    size = entry.stop - entry.start
-    if not size:
-        return torch.empty(entry.shape, dtype=dtype)
-    raw = next(blocks(entry, np.dtype("u1"), size))
-    return torch.from_numpy(raw).view(dtype).reshape(entry.shape)
+    return dtype
 
 
 def _get(model: nn.Module, name: str) -> Any:

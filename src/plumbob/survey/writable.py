@@ -9,14 +9,18 @@ from plumbob.survey.parts import storage
 WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "ScriptModule"}
 
 
-def writable(model: nn.Module, name: str, *, frozen: bool = False) -> nn.Parameter:
-    """Return a parameter that only this name stands for; it may be `frozen`, or not.
+def writable(
+    model: nn.Module, name: str, *, frozen: bool = False, hollow: bool = False
+) -> nn.Parameter:
+    """Return a parameter that only this name stands for.
+
+    It may be `frozen`, or not, and `hollow`, without values, or not.
 
     Raises:
         InputError: it is not there, frozen, shared with another module, computed from
             others, quantised, distributed, or holds no values.
     """
-    plain(model, name)
+    plain(model, name, hollow=hollow)
     parameter = model.get_parameter(name)
     if not (frozen or parameter.requires_grad):
         raise InputError(
@@ -59,8 +63,10 @@ def copyable(model: nn.Module) -> None:
         others.append((low, high, name))
 
 
-def plain(model: nn.Module, name: str) -> Tensor:
+def plain(model: nn.Module, name: str, *, hollow: bool = False) -> Tensor:
     """Return a parameter whose values can be read and mean what they say.
+
+    It may be `hollow`, without values yet, or not.
 
     Raises:
         InputError: it is not there, computed from others, quantised, distributed, or
@@ -89,7 +95,10 @@ def plain(model: nn.Module, name: str) -> Tensor:
             f"it is a {type(parameter).__name__}, not a plain tensor",
             type(parameter) is not nn.Parameter or type(parameter.data) is not Tensor,
         ),
-        ("it is on the meta device, which holds no values", parameter.is_meta),
+        (
+            "it is on the meta device, which holds no values",
+            parameter.is_meta and not hollow,
+        ),
         (
             f"it is {parameter.dtype}, no floating-point parameter",
             parameter.is_quantized or not parameter.is_floating_point(),

@@ -72,9 +72,9 @@ def fix(
     from plumbob.survey.writable import copyable
     from plumbob.verbs.all_or_nothing import copied
 
-    aim: Any = _one_of(goal, "goal", ("training", "inference"))
-    _one_of(mode, "mode", ("drop", "zero"))
-    chosen = _selected(select)
+    aim: Any = one_of(goal, "goal", ("training", "inference"))
+    one_of(mode, "mode", ("drop", "zero"))
+    chosen = selected(select)
     copyable(model)
     batch = next(batches(model, data, limit=1))
     before = sum(p.numel() for p in model.parameters())
@@ -118,7 +118,12 @@ def _plan(model: "nn.Module", batch: Any, goal: Any) -> "Plan":
     return Plan(model=model, batch=batch, structure=read(model, batch), goal=goal)
 
 
-def _one_of(word: str, what: str, known: tuple[str, ...]) -> str:
+def one_of(word: str, what: str, known: tuple[str, ...]) -> str:
+    """Return a word that is known.
+
+    Raises:
+        InputError: it is not.
+    """
     if word in known:
         return word
     raise InputError(
@@ -127,7 +132,7 @@ def _one_of(word: str, what: str, known: tuple[str, ...]) -> str:
     )
 
 
-def _selected(select: str | Iterable[str] | None) -> frozenset[str] | None:
+def selected(select: str | Iterable[str] | None) -> frozenset[str] | None:
     """Return the codes and the names of rewrites that are asked for; None is all.
 
     Raises:
