@@ -126,6 +126,7 @@ def proved_dead_unit(*, leans):
 def constant_logit(*, leans):
     """A softmax ends the model; in its twin a sigmoid does."""
     model = mlp(8, 16, 4)
+    model[2].bias.data[:2] = 0.5
     model.append(nn.Softmax(-1) if leans else nn.Sigmoid())
     return {"model": model, "data": torch.randn(64, 8, generator=seeded())}
 

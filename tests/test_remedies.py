@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from plumbob import remedies
-from plumbob.types import Census, Moments, Needs, Reading, Rows, Safety, Site, Survey
+from plumbob.types import (
+    Census,
+    Moments,
+    Needs,
+    Reading,
+    Remedy,
+    Rows,
+    Safety,
+    Site,
+    Survey,
+)
 
 FC = Site(name="fc", kind="linear", out=3, fan_in=2, weight="fc.weight", bias="fc.bias")
 UNITS = np.array([True, False, True])
@@ -128,4 +138,4 @@ def test_a_frozen_bias_cannot_keep_the_function():
 )
 def test_a_null_bias_is_dropped_where_its_layer_can_do_without(site, act):
     facts = survey(replace(FC, **site))
-    assert remedies.drop_bias(facts, "fc.bias", "Drop.").act == act
+    assert remedies.drop_bias(facts, "fc.bias", Remedy(advice="Drop.")).act == act

@@ -1,4 +1,4 @@
-"""Remedies that `plumbob.apply` can follow, where the facts say that it can.
+"""Remedies that `plumbob.apply` or `plumbob fix` can follow, where the facts say so.
 
 Each is by hand where the parameter is frozen, shared, or no parameter of its own.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from plumbob.slopes import AT_ZERO, slope
-from plumbob.types import Remedy, Safety, Site, Survey
+from plumbob.types import Proof, Remedy, Safety, Site, Survey
 
 DUST = 1e-6  # of the mean: a deviation that float32 makes of a constant
 PASSED_BY = (
@@ -202,12 +202,37 @@ def draw_chain(survey: Survey, chain: Sequence[Site], advice: str) -> Remedy:
     )
 
 
+def by_fix(
+    survey: Survey, advice: str, code: str, proofs: Sequence[Proof] = ()
+) -> Remedy:
+    """Return the remedy that `plumbob fix` follows, as it needs the model and data.
+
+    It stays by hand where a proof is of one recorded run, or of training alone, or
+    zeros have no common part to take. `{fix}` in the advice stands for what is typed.
+    """
+    if any(
+        p.on_this_path
+        or not (p.inference or p.norm)
+        or (p.direction != "each" and _all_zero(survey, p.parameter))
+        for p in proofs
+    ):
+        return Remedy(advice=advice.replace(" {fix}", ""))
+    exact = proofs and all(
+        p.training == "null" and (p.inference == "null" or p.norm) for p in proofs
+    )
+    return Remedy(
+        advice=advice.replace("{fix}", f"(plumbob fix --select {code})"),
+        safety=Safety.EXACT if exact else Safety.EVAL_ONLY,
+    )
+
+
 def drop_bias(
-    survey: Survey, parameter: str, advice: str, *, norm: str | None = None
+    survey: Survey, parameter: str, otherwise: Remedy, *, norm: str | None = None
 ) -> Remedy:
     """Return the remedy that removes a bias which is proved to be null as a whole.
 
-    A batch norm that keeps its mean, `norm`, gives the bias up.
+    A batch norm that keeps its mean, `norm`, gives the bias up. Without data it can be
+    removed where a layer of its own has it; `otherwise` is what is to be done else.
     """
     maps = [site for site in survey.sites if site.bias == parameter]
     if (
@@ -217,9 +242,9 @@ def drop_bias(
         or (maps[0].kind == "linear" and maps[0].transposed)
         or own_bias(survey, maps[0]) is None
     ):
-        return Remedy(advice=advice)
+        return otherwise
     return Remedy(
-        advice=advice,
+        advice=otherwise.advice,
         safety=Safety.EXACT,
         act="drop-null-bias",
         arguments={"parameter": parameter} | ({"norm": norm} if norm else {}),
@@ -245,6 +270,11 @@ def slower(survey: Survey, advice: str, share: float) -> Remedy:
         act="set-learning-rate",
         arguments={"parameters": tuple(rates), "rates": tuple(rates.values())},
     )
+
+
+def _all_zero(survey: Survey, parameter: str) -> bool:
+    tensor = survey.tensors.get(parameter)
+    return tensor is not None and tensor.zeros == tensor.count
 
 
 def numbers(units: Bool[Any, " out"]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from string import Formatter
 from typing import Any
 
 from plumbob.types import Finding, Needs, Proof, Rule, Severity, Survey
-from plumbob.types.proofs import independent
+from plumbob.types.proofs import independent, leans
 
 Judge = Callable[..., Iterator[Finding]]
 
@@ -95,19 +95,14 @@ def proved(survey: Survey, proofs: Sequence[Proof]) -> dict[str, int | float]:
 def loose(survey: Survey) -> Iterator[Proof]:
     """Yield the theorems along whose directions there is something left to take.
 
-    What is settled carries nothing either: a bias that is 0 for good is as good as
-    gone.
+    What has been given up to a parameter does not carry it in turn.
     """
-    gone = {(p.parameter, p.rows) for p in survey.settled if p.direction == "each"}
-    whole = {
-        name
-        for name, _ in gone
-        if (tensor := survey.tensors.get(name)) and tensor.zeros == tensor.count
-    }
+    given: dict[str, set[str]] = {}
+    for proof in survey.settled:
+        given.setdefault(proof.parameter, set()).update(proof.carriers)
     for proof in survey.proofs:
-        own = {name for name in proof.carriers if (name, proof.rows) in gone}
-        carried = bool(whole & set(proof.carriers)) or (proof.by == "rnn" and own)
-        if proof not in survey.settled and not carried:
+        back = any(leans(name, proof.parameter, given) for name in proof.carriers)
+        if proof not in survey.settled and not back:
             yield proof
 
 

@@ -65,7 +65,9 @@ def followed(*, norms=1, running=True, **changes):
 def test_followed_only_where_what_inference_keeps_has_one_place(changes, arguments):
     remedy = followed(**changes)
     if arguments is None:
-        assert (remedy.act, remedy.safety) == (None, Safety.MANUAL)
+        unknown = changes.keys() & {"inference", "on_this_path"}
+        safety = Safety.MANUAL if unknown else Safety.EVAL_ONLY
+        assert (remedy.act, remedy.safety) == (None, safety)
     else:
         assert (remedy.act, remedy.safety) == ("drop-null-bias", Safety.EXACT)
         assert remedy.arguments == {"parameter": "conv.bias"} | arguments

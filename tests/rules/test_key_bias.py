@@ -63,18 +63,20 @@ def test_taken_away_where_both_modes_are_proved():
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "safety"),
     [
-        {"training": None},
-        {"on_this_path": True},
-        {"rows": (4, 8)},
-        {"site": {"rows": (0, 12)}},
-        {"site": {"transposed": True}},
+        ({"training": None}, Safety.EVAL_ONLY),
+        ({"on_this_path": True}, Safety.MANUAL),
+        ({"rows": (4, 8)}, Safety.EXACT),
+        ({"site": {"rows": (0, 12)}}, Safety.EXACT),
+        ({"site": {"transposed": True}}, Safety.EXACT),
     ],
 )
-def test_else_by_hand(changes):
+def test_else_it_takes_the_model_and_data(changes, safety):
     assert remedy(**changes).act is None
-    assert remedy(**changes).safety is Safety.MANUAL
+    assert remedy(**changes).safety is safety
+    by_fix = "(plumbob fix --select PB303)" in remedy(**changes).advice
+    assert by_fix is (safety is not Safety.MANUAL)
 
 
 def test_the_rest_of_a_packed_bias_counts():

@@ -5,9 +5,10 @@ from functools import partial
 from importlib import import_module
 
 import pytest
+import torch
 
 import plumbob
-from nets import ZOO, Uses
+from nets import ZOO, Uses, seeded
 from nets_history import HISTORY
 from plumbob.mending.certify import certify
 from plumbob.rewrites.fold_centring import fold_centring
@@ -39,16 +40,7 @@ BY_HAND = {
     "PB108": "whether rank one is meant, and what pushed it there, is not known",
     "PB208": "what makes NaN lies in the data, the loss or the code of the model",
     "PB210": "the model needs them; what is done about them is done elsewhere",
-    "PB304": "under weight decay the two forms of a gauge train differently",
-    "PB305": "one direction of a vector is no parameter of its own",
-    "PB306": "one direction of a vector is no parameter of its own",
-    "PB308": "the step on the sum of both biases would be half as long",
-    "PB309": "under weight decay the two forms of a gauge train differently",
-    "PB310": "whether an activation was forgotten or one map was meant is not known",
     "PB311": "which column or bias is to go is for the user",
-    "PB312": "a folded copy can no longer be trained as before",
-    "PB313": "the step on the sum of both biases would be half as long",
-    "PB314": "pruning changes the shape of two layers",
     "PB403": "what makes NaN lies in the data, the loss or the code of the model",
     "PB405": "the cut lies in the code of the model",
     "PB406": "whether inputs or the output's bias are to change is for the user",
@@ -62,6 +54,11 @@ BY_HAND = {
     "PB614": "the shapes are those of the code of the loop",
 }
 
+APPLY_TOO = ("PB107", "PB301", "PB302", "PB303", "PB307")  # they need no data
+FIX_ALONE = (
+    "PB304", "PB305", "PB306", "PB308", "PB309", "PB310", "PB312", "PB313", "PB314",
+)  # fmt: skip
+
 
 @pytest.mark.parametrize("rule", AT_REST, ids=lambda rule: rule.code)
 def test_a_remedy_is_followed_but_for_those_by_hand(rule):
@@ -69,10 +66,25 @@ def test_a_remedy_is_followed_but_for_those_by_hand(rule):
     survey = measure(**ZOO[rule.code](leans=True), overfit=overfit)
     found = findings(rule, survey)
     acts = {finding.remedy.act for finding in found}
-    assert (acts == {None}) is (rule.code in BY_HAND)
+    assert (acts == {None}) is (rule.code in {*BY_HAND, *FIX_ALONE})
     assert acts <= {None, *ACTS}
     told = sections(rule.judge.__doc__)["Remedy"]
     assert ("plumbob.apply" in told) is (acts != {None} or rule.code == "PB101")
+    assert ("plumbob fix" in told) is (rule.code in {*APPLY_TOO, *FIX_ALONE})
+
+
+@pytest.mark.parametrize("code", [*APPLY_TOO, *FIX_ALONE])
+def test_fix_does_what_a_remedy_says_of_it(code):
+    case = ZOO[code](leans=True)
+    case.setdefault("data", torch.randn(8, 4, generator=seeded()))
+    (finding,) = plumbob.check(**case, select=code).findings
+    assert f"plumbob fix --select {code})" in finding.remedy.advice
+    fixed, proof = plumbob.fix(case["model"], case["data"], select=code)
+    assert {c.code for c in proof.certificates} == {code}
+    exact = {Safety.EXACT: Safety.EXACT, Safety.CHANGES_TRAINING: Safety.EVAL_ONLY}
+    claim = exact.get(finding.remedy.safety, Safety.EVAL_ONLY)
+    assert {c.claim for c in proof.certificates} == {claim}
+    assert not plumbob.check(**{**case, "model": fixed}, select=code).findings
 
 
 @pytest.mark.parametrize("use", ["", "linear", "forward", "bias", "weight", "mode"])

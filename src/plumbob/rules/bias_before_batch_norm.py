@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.remedies import drop_bias
+from plumbob.remedies import by_fix, drop_bias
 from plumbob.rule import loose, proved, rule
 from plumbob.types import Finding, Needs, Proof, Remedy, Severity, Survey
 
@@ -35,9 +35,10 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Build the layer with bias=False. In a trained model subtract b from the norm's
-        running mean when dropping it, else inference changes; `plumbob.apply` does
-        both, where the norm follows the map directly. Rows that are 0 for good, frozen
-        or beside other rows that are not 0, are not reported.
+        running mean when dropping it, else inference changes. `plumbob fix` does both
+        and proves it; `plumbob.apply` too, without data, where the norm follows the map
+        directly. Rows that are 0 for good, frozen or beside other rows that are not 0,
+        are not reported.
 
     Allow when:
         The norm will be folded into the layer for inference, which needs the bias
@@ -70,9 +71,12 @@ def bias_before_batch_norm(survey: Survey) -> Iterator[Finding]:
 
 
 def _remedy(survey: Survey, proof: Proof) -> Remedy:
-    advice = (
+    remedy = by_fix(
+        survey,
         "Build this layer with bias=False; in a trained model subtract the bias from "
-        "the norm's running mean."
+        "the norm's running mean {fix}.",
+        "PB301",
+        [proof],
     )
     tensor = survey.tensors.get(proof.parameter)
     maps = {site.name for site in survey.sites if site.bias == proof.parameter}
@@ -90,6 +94,6 @@ def _remedy(survey: Survey, proof: Proof) -> Remedy:
     )
     whole = tensor is not None and proof.rows == (0, tensor.count)
     if not (known and whole) or proof.on_this_path:
-        return Remedy(advice=advice)
+        return remedy
     norm = norms[0] if proof.inference == "gauge" else None
-    return drop_bias(survey, proof.parameter, advice, norm=norm)
+    return drop_bias(survey, proof.parameter, remedy, norm=norm)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from plumbob.remedies import drop_bias
+from plumbob.remedies import by_fix, drop_bias
 from plumbob.rule import by_parameter, loose, proved, rule, told
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 
 @rule("PB302", "bias-before-instance-norm", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -26,9 +26,10 @@ def bias_before_instance_norm(survey: Survey) -> Iterator[Finding]:
         output in the randomised test in float64 (not there if it could not be run).
 
     Remedy:
-        Build the layer with bias=False; `plumbob.apply` takes the bias away where
-        training and inference both ignore it. Rows that are 0 for good, frozen or
-        beside other rows that are not 0, are not reported.
+        Build the layer with bias=False. `plumbob fix` takes the bias away and proves
+        it; `plumbob.apply` does without data, where training and inference both ignore
+        it. Rows that are 0 for good, frozen or beside other rows that are not 0, are
+        not reported.
 
     Allow when:
         A checkpoint's layout asks for the parameter, or the norm will be taken out.
@@ -45,13 +46,14 @@ def bias_before_instance_norm(survey: Survey) -> Iterator[Finding]:
     ended = (p for p in loose(survey) if p.by == "instance-norm")
     for parameter, proofs in by_parameter(ended).items():
         tensor = survey.tensors.get(parameter)
-        advice = "Build this layer with bias=False."
+        remedy = by_fix(
+            survey, "Build this layer with bias=False {fix}.", "PB302", proofs
+        )
         whole = tensor is not None and [p.rows for p in proofs] == [(0, tensor.count)]
         null = all(
             (p.training, p.inference, p.on_this_path) == ("null", "null", False)
             for p in proofs
         )
-        drop = whole and null
         yield Finding(
             site=parameter,
             units=tuple(unit for p in proofs for unit in range(*p.rows)),
@@ -60,8 +62,6 @@ def bias_before_instance_norm(survey: Survey) -> Iterator[Finding]:
             cause="it subtracts each channel's mean over the positions, and the bias "
             "with it",
             evidence=proved(survey, proofs),
-            remedy=drop_bias(survey, parameter, advice)
-            if drop
-            else Remedy(advice=advice),
+            remedy=drop_bias(survey, parameter, remedy) if whole and null else remedy,
             steps=told(proofs),
         )

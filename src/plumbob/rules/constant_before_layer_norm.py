@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import by_fix
 from plumbob.rule import by_parameter, loose, proved, rule, told
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 
 @rule("PB305", "constant-before-layer-norm", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -29,7 +30,8 @@ def constant_before_layer_norm(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Leave it, or keep the mean of these values at 0 when comparing or averaging
-        models. By hand. What is centred already is not reported.
+        models: `plumbob fix` takes it away. What is centred already is not
+        reported, but for zeros, which may only be how it starts.
 
     Allow when:
         You do not compare, merge or average the parameters of models.
@@ -60,9 +62,12 @@ def constant_before_layer_norm(survey: Survey) -> Iterator[Finding]:
             f"one number added to all{now}",
             cause="it subtracts the mean over the units, and a common constant with it",
             evidence=numbers,
-            remedy=Remedy(
-                advice="Leave it, or centre these values before you compare, merge or "
-                "average models."
+            remedy=by_fix(
+                survey,
+                "Leave it, or centre these values before you compare, merge or "
+                "average models {fix}.",
+                "PB305",
+                proofs,
             ),
             steps=told(proofs),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import by_fix
 from plumbob.rule import by_parameter, loose, proved, rule, told
 from plumbob.types import Finding, Needs, Remedy, Severity, Survey
 
@@ -9,6 +10,10 @@ ENDS = {
     "softmax": "softmax does not change when all its arguments grow by one number",
     "difference": "it is subtracted again, as a mean or as another value's part",
 }
+ADVICE = (
+    "Leave it, or centre these values before you compare, merge or average models, or "
+    "read one logit alone {fix}."
+)
 
 
 @rule("PB306", "constant-logit", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -34,8 +39,9 @@ def constant_logit(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Leave it, or centre the biases (and the columns) before comparing, merging or
-        averaging models, or reading one logit alone. By hand. What is centred already
-        is not reported.
+        averaging models, or reading one logit alone: `plumbob fix` does where the model
+        itself removes the number, by hand where only the loss does. What is centred
+        already is not reported, but for zeros, which may only be how it starts.
 
     Allow when:
         Always, unless single logits are read.
@@ -57,9 +63,9 @@ def constant_logit(survey: Survey) -> Iterator[Finding]:
     for parameter, proofs in found.items():
         numbers = proved(survey, proofs)
         numbers["directions"] = sum(p.directions for p in proofs)
-        yield _finding(
-            survey, parameter, numbers, ENDS[proofs[0].by], steps=told(proofs)
-        )
+        remedy = by_fix(survey, ADVICE, "PB306", proofs)
+        cause = ENDS[proofs[0].by]
+        yield _finding(survey, parameter, numbers, cause, remedy, steps=told(proofs))
     outputs = [s for s in survey.sites if s.is_output]
     if (
         survey.loss is not None
@@ -83,6 +89,7 @@ def constant_logit(survey: Survey) -> Iterator[Finding]:
             numbers,
             "the loss, by its values, does not change when all units of a sample "
             "grow by one number; the logits that are returned do",
+            Remedy(advice=ADVICE.replace(" {fix}", "")),
             steps=(
                 "in training null for the loss: it was asked at the outputs as they "
                 "are and shifted",
@@ -96,6 +103,7 @@ def _finding(
     parameter: str,
     numbers: dict[str, int | float],
     cause: str,
+    remedy: Remedy,
     steps: tuple[str, ...],
 ) -> Finding:
     now = ""
@@ -109,9 +117,6 @@ def _finding(
         f"elements {{directions:is|are}} lost: one number added to all{now}",
         cause=cause,
         evidence=numbers,
-        remedy=Remedy(
-            advice="Leave it, or centre these values before you compare, merge or "
-            "average models, or read one logit alone."
-        ),
+        remedy=remedy,
         steps=steps,
     )

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import by_fix
 from plumbob.rule import by_parameter, loose, proved, rule, told
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 
 @rule("PB308", "double-rnn-bias", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -26,9 +27,9 @@ def double_rnn_bias(survey: Survey) -> Iterator[Finding]:
         could not be run).
 
     Remedy:
-        Add this bias to the other one, set it to 0 and freeze it there. By hand: the
-        step on the sum is then half as long. Rows that are 0 for good, frozen or beside
-        other rows that are not 0, are not reported.
+        Add this bias to the other one, set it to 0 and freeze it there; `plumbob fix`
+        does. In training the step on the sum is then half as long. Rows that are 0 for
+        good, frozen or beside other rows that are not 0, are not reported.
 
     Allow when:
         The layout of the library's fused kernels asks for both, and nothing is read
@@ -55,8 +56,11 @@ def double_rnn_bias(survey: Survey) -> Iterator[Finding]:
             f"{{elements:is|are}} added to {other} and nothing else",
             cause="the cell adds the two biases, so that only their sum counts",
             evidence=proved(survey, proofs),
-            remedy=Remedy(
-                advice="Add this bias to the other one, set it to 0 and freeze it."
+            remedy=by_fix(
+                survey,
+                "Add this bias to the other one, set it to 0 and freeze it {fix}.",
+                "PB308",
+                proofs,
             ),
             steps=told(proofs),
         )

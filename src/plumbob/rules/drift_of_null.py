@@ -7,7 +7,7 @@ import numpy as np
 from plumbob.progress import in_proportion
 from plumbob.remedies import drop_bias
 from plumbob.rule import by_parameter, modules, rule, told
-from plumbob.types import Finding, Needs, Proof, Severity, Survey
+from plumbob.types import Finding, Needs, Proof, Remedy, Severity, Survey
 
 
 @rule(
@@ -100,7 +100,10 @@ def drift_of_null(survey: Survey, *, steps_above: float = 1.0) -> Iterator[Findi
         remedy=drop_bias(
             survey,
             name,
-            "Build the map with bias=False; or leave the bias out of the optimiser.",
+            Remedy(
+                advice="Build the map with bias=False; or leave the bias out of the "
+                "optimiser."
+            ),
         ),
     )
 

@@ -47,8 +47,9 @@ def duplicate_units(
             short rows in 8 or 16 bits coincide without any fault.
 
     Remedy:
-        Merge each set into one unit and add up the columns that read it; or draw the
-        copies anew to use them (`plumbob.apply` does, as large as the other units).
+        Merge each set into one unit and add up the columns that read it: `plumbob fix`
+        does where it knows all that reads them. Or draw the copies anew to use them
+        (`plumbob.apply` does, as large as the other units).
 
     Allow when:
         The layer has just been widened by copying, with noise to come.
@@ -77,8 +78,9 @@ def duplicate_units(
         largest = int(np.bincount(rows.twin[rows.norm > 0]).max())
         if chance >= chance_below or largest > share_up_to * site.out:
             continue
-        bound = 0
+        bound, how = 0, "add up the columns that read them"
         if rows.outgoing_twin is not None:
+            how = "plumbob fix --select PB107"
             bound = int(
                 (copies & (rows.outgoing_twin == rows.outgoing_twin[rows.twin])).sum()
             )
@@ -103,8 +105,8 @@ def duplicate_units(
             remedy=redraw(
                 survey,
                 site,
-                "Merge each copy into its original (add up the columns that read "
-                "them), or draw the copies at random, as large as their neighbours.",
+                f"Merge each copy into its original ({how}), or draw the copies at "
+                "random, as large as their neighbours.",
                 rows=copies,
                 columns=np.zeros(site.out, bool),
             ),

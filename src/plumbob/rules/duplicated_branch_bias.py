@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import by_fix
 from plumbob.rule import by_parameter, loose, modules, proved, rule, told
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 NORMS = {"layer_norm", "native_layer_norm"}
 
@@ -25,9 +26,9 @@ def duplicated_branch_bias(survey: Survey) -> Iterator[Finding]:
         test in float64, the others carrying it (not there if it could not be run).
 
     Remedy:
-        Add this bias to the other branch's and build its layer with bias=False. By
-        hand: the step on the sum is then shorter. Rows that are 0 for good, frozen or
-        beside other rows that are not 0, are not reported.
+        Add this bias to the other branch's and build its layer with bias=False;
+        `plumbob fix` does. In training the step on the sum is then shorter. Rows that
+        are 0 for good, frozen or beside other rows that are not 0, are not reported.
 
     Allow when:
         A branch is also used alone, or a checkpoint's layout asks for the biases.
@@ -62,9 +63,12 @@ def duplicated_branch_bias(survey: Survey) -> Iterator[Finding]:
             cause="the branches are summed, so that only the sum of their biases "
             "counts",
             evidence=proved(survey, proofs),
-            remedy=Remedy(
-                advice="Add this bias to that of the other branch and build its layer "
-                "with bias=False."
+            remedy=by_fix(
+                survey,
+                "Add this bias to that of the other branch and build its layer with "
+                "bias=False {fix}.",
+                "PB313",
+                proofs,
             ),
             steps=told(proofs),
         )

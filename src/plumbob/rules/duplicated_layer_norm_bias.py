@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import by_fix
 from plumbob.rule import by_parameter, loose, modules, proved, rule, told
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 
 @rule("PB309", "duplicated-layer-norm-bias", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -26,9 +27,9 @@ def duplicated_layer_norm_bias(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Leave it; or add W beta to the biases of the readers and build the norm with
-        bias=False. By hand: weight decay and the learning rate act on the two forms
-        differently. Rows that are 0 for good, frozen or beside other rows that are not
-        0, are not reported.
+        bias=False; `plumbob fix` does, for inference: weight decay and the learning
+        rate act on the two forms differently. Rows that are 0 for good, frozen or
+        beside other rows that are not 0, are not reported.
 
     Allow when:
         Nothing is read into beta or these biases alone.
@@ -59,9 +60,12 @@ def duplicated_layer_norm_bias(survey: Survey) -> Iterator[Finding]:
             f"{{elements:is|are}} carried as well by {modules(carriers)}",
             cause="all that reads the norm adds a bias of its own",
             evidence=proved(survey, proofs) | {"carriers": len(carriers)},
-            remedy=Remedy(
-                advice="Leave it, or add W beta to the biases of the readers and "
-                "build the norm with bias=False."
+            remedy=by_fix(
+                survey,
+                "Leave it, or add W beta to the biases of the readers and build the "
+                "norm with bias=False {fix}.",
+                "PB309",
+                proofs,
             ),
             steps=told(proofs),
         )

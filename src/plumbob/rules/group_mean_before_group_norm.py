@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from plumbob.remedies import drop_bias
+from plumbob.remedies import by_fix, drop_bias
 from plumbob.rule import by_parameter, loose, proved, rule, told
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 
 @rule("PB307", "group-mean-before-group-norm", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -26,9 +26,9 @@ def group_mean_before_group_norm(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Where all is lost, build the layer with bias=False. Else leave it, or centre the
-        bias within each group before comparing models. By hand, but for the whole bias,
-        which `plumbob.apply` takes away. What is centred already is not reported, nor
-        rows that are 0 for good.
+        bias within each group before comparing models. `plumbob fix` does either
+        (`plumbob.apply` the first, without data). What is centred already is not
+        reported, nor rows that are 0 for good.
 
     Allow when:
         You do not compare, merge or average the parameters of models.
@@ -52,13 +52,13 @@ def group_mean_before_group_norm(survey: Survey) -> Iterator[Finding]:
             (p.training, p.inference, p.on_this_path) == ("null", "null", False)
             for p in proofs
         )
-        remedy = Remedy(
-            advice="Leave it, or centre the bias within each group before you "
-            "compare, merge or average models."
+        advice = (
+            "Leave it, or centre the bias within each group before you compare, merge "
+            "or average models {fix}."
         )
         if whole:
-            advice = "Build this layer with bias=False."
-            remedy = drop_bias(survey, parameter, advice)
+            advice = "Build this layer with bias=False {fix}."
+        remedy = by_fix(survey, advice, "PB307", proofs)
         yield Finding(
             site=parameter,
             message="group norm removes {directions} "
@@ -67,6 +67,6 @@ def group_mean_before_group_norm(survey: Survey) -> Iterator[Finding]:
             cause="it subtracts the mean of each group of channels, and what these "
             "share with it",
             evidence=numbers,
-            remedy=remedy,
+            remedy=drop_bias(survey, parameter, remedy) if whole else remedy,
             steps=told(proofs),
         )

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from plumbob.remedies import drop_bias
+from plumbob.remedies import by_fix, drop_bias
 from plumbob.rule import loose, proved, rule
-from plumbob.types import Finding, Needs, Proof, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Proof, Severity, Survey
 
 
 @rule("PB303", "key-bias", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -29,10 +29,10 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
         the output in the randomised test in float64 (not there if it could not be run).
 
     Remedy:
-        Build the key projection without a bias (`plumbob.apply` takes it away); in a
-        packed one set the key rows to 0 and keep them there. The query and the value
-        bias stay. Rows that are 0 for good, frozen or beside other rows that are not 0,
-        are not reported.
+        Build the key projection without a bias; in a packed one set the key rows to 0
+        and keep them there. `plumbob fix` does either and proves it (`plumbob.apply`
+        the first, without data). The query and the value bias stay. Rows that are 0 for
+        good, frozen or beside other rows that are not 0, are not reported.
 
     Allow when:
         A rotary embedding or a norm of the keys will be put in, or a checkpoint's
@@ -59,9 +59,10 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
         units = tuple(j for p in proofs for j in range(*p.rows))
         tensor = survey.tensors.get(parameter)
         count = tensor.count if tensor else len(units)
-        advice = "Build the key projection without a bias; keep the query bias."
+        advice = "Build the key projection without a bias {fix}; keep the query bias."
         if len(units) < count:
-            advice = "Set the key rows of this bias to 0 and keep them there."
+            advice = "Set the key rows of this bias to 0 and keep them there {fix}."
+        remedy = by_fix(survey, advice, "PB303", proofs)
         yield Finding(
             site=parameter,
             units=units,
@@ -70,8 +71,8 @@ def key_bias(survey: Survey) -> Iterator[Finding]:
             cause="a key bias adds the same number to the scores of all keys, and the "
             "softmax over keys removes it",
             evidence=proved(survey, proofs) | {"count": count},
-            remedy=drop_bias(survey, parameter, advice)
+            remedy=drop_bias(survey, parameter, remedy)
             if exact and len(units) == count
-            else Remedy(advice=advice),
+            else remedy,
             steps=tuple(dict.fromkeys(step for p in proofs for step in p.steps)),
         )

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from plumbob.remedies import by_fix
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 
 @rule(
@@ -35,8 +36,9 @@ def proved_dead_unit(survey: Survey) -> Iterator[Finding]:
         and that bound.
 
     Remedy:
-        Prune these units, or give them another start. By hand: pruning changes the
-        shape of two layers. Where data were given, `dead-relu` offers to revive them.
+        Prune these units, as `plumbob fix` does for inference, or give them another
+        start. Pruning changes the shape of two layers. Where data were given, `dead-
+        relu` offers to revive them.
 
     Allow when:
         The units were pruned on purpose by their biases.
@@ -78,7 +80,9 @@ def proved_dead_unit(survey: Survey) -> Iterator[Finding]:
                 "unit": worst,
                 "highest": float(reading.ceiling[worst]),
             },
-            remedy=Remedy(advice="Prune these units, or give them another start."),
+            remedy=by_fix(
+                survey, "Prune these units {fix}, or give them another start.", "PB314"
+            ),
             steps=(
                 "in inference null: nothing depends on their weights",
                 "in training null as long as the layers before it stay as they are",

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import by_fix
 from plumbob.rule import rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 
 @rule("PB310", "stacked-linear", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -27,8 +28,8 @@ def stacked_linear(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Put an activation between the two, or make them one map: V W, and V b + c for
-        a bias. By hand: which of both was meant is not known, and one map trains
-        differently.
+        a bias. `plumbob fix` does the latter, for inference: one map trains
+        differently. Which of both was meant is not known.
 
     Allow when:
         The network is linear on purpose (the theory of deep linear networks), or
@@ -74,8 +75,10 @@ def stacked_linear(survey: Survey) -> Iterator[Finding]:
                 "merged": merged,
                 "saved": separate - merged,
             },
-            remedy=Remedy(
-                advice="Put an activation between the two maps, or make them one."
+            remedy=by_fix(
+                survey,
+                "Put an activation between the two maps, or make them one {fix}.",
+                "PB310",
             ),
             steps=(
                 f"the units of {first.name} are read by {reader.name} and nothing else",

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import by_fix
 from plumbob.rule import modules, rule
-from plumbob.types import Finding, Needs, Remedy, Severity, Site, Stage, Survey
+from plumbob.types import Finding, Needs, Severity, Site, Stage, Survey
 
 
 @rule("PB312", "unfolded-batch-norm", Needs.GRAPH, Severity.INFO, since="0.1")
@@ -23,8 +24,7 @@ def unfolded_batch_norm(survey: Survey) -> Iterator[Finding]:
         norms: how many batch norms follow a map that nothing else reads.
 
     Remedy:
-        For inference only, fold each into its map on a copy
-        (torch.nn.utils.fusion.fuse_conv_bn_eval, fuse_linear_bn_eval). By hand: the
+        For inference only, fold each into its map on a copy, as `plumbob fix` does: the
         copy can no longer be trained as before.
 
     Allow when:
@@ -60,8 +60,10 @@ def unfolded_batch_norm(survey: Survey) -> Iterator[Finding]:
             cause="with fixed statistics a batch norm is an affine function of each "
             "unit of the map before it",
             evidence={"norms": len(found)},
-            remedy=Remedy(
-                advice="Fold each batch norm into its map on a copy that only runs."
+            remedy=by_fix(
+                survey,
+                "Fold each batch norm into its map on a copy that only runs {fix}.",
+                "PB312",
             ),
             steps=(
                 "in training it counts: the statistics are the batch's own",

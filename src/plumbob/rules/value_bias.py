@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from plumbob.remedies import by_fix
 from plumbob.rule import by_parameter, loose, modules, proved, rule, told
-from plumbob.types import Finding, Needs, Remedy, Severity, Survey
+from plumbob.types import Finding, Needs, Severity, Survey
 
 NORMS = {"layer_norm", "native_layer_norm", "batch_norm", "group_norm"}
 
@@ -30,9 +31,9 @@ def value_bias(survey: Survey) -> Iterator[Finding]:
 
     Remedy:
         Add W_o b_v to the bias of the output projection and build the value projection
-        without a bias. By hand: under weight decay or with dropout on the attention the
-        two forms train differently. Rows that are 0 for good, frozen or beside other
-        rows that are not 0, are not reported.
+        without a bias; `plumbob fix` does it, for inference: under weight decay or with
+        dropout on the attention the two forms train differently. Rows that are 0 for
+        good, frozen or beside other rows that are not 0, are not reported.
 
     Allow when:
         The attention weights are dropped in training, where the value bias is noise
@@ -66,9 +67,12 @@ def value_bias(survey: Survey) -> Iterator[Finding]:
             cause="the weights of attention sum to one, so a bias of the values "
             "arrives after it as one constant vector",
             evidence=proved(survey, proofs),
-            remedy=Remedy(
-                advice="Add W b of the value bias to the bias of the output "
-                "projection and build the values without a bias."
+            remedy=by_fix(
+                survey,
+                "Add W b of the value bias to the bias of the output projection and "
+                "build the values without a bias {fix}.",
+                "PB304",
+                proofs,
             ),
             steps=told(proofs),
         )

@@ -27,10 +27,13 @@ def _settled(model: nn.Module, proof: Proof) -> bool:
     except InputError:  # it holds no values of its own
         return False
     trained = model.get_parameter(proof.parameter).requires_grad
-    own = values[slice(*proof.rows)]
+    low, high = proof.rows
+    own = values.narrow(proof.axis, low, high - low)
     if trained and not values.any():
         return False
-    return not own.any() if proof.direction == "each" else centred(own, proof.groups)
+    if proof.direction == "each":
+        return not own.any()
+    return centred(own, proof.groups, proof.axis)
 
 
 def centred(values: Float[Tensor, "..."], groups: int = 1, axis: int = 0) -> bool:

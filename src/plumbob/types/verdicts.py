@@ -11,7 +11,9 @@ from plumbob.types.words import NOTHING, Needs, Safety, Severity
 class Remedy:
     """One imperative sentence, what following it may break, and what does it.
 
-    `act` is the name of a rewrite or scheme; None: by hand.
+    `act` is the name of a rewrite or scheme that `plumbob.apply` follows; None: by
+    hand or, where `safety` says that the function is kept, by `plumbob fix`, which
+    needs the model and data.
     """
 
     advice: str

@@ -284,9 +284,12 @@ class _Plan:
 
     def _cannot(self, finding: "Finding") -> str | None:
         """Return why a remedy cannot be followed at all."""
+        from plumbob.types import Safety
+
         remedy = finding.remedy
         if remedy.act is None:
-            return f"by hand: {remedy.advice}"
+            by_hand = remedy.safety is Safety.MANUAL
+            return f"{'by hand' if by_hand else 'for plumbob fix'}: {remedy.advice}"
         if _changes_optimizer(remedy.act) and self.optimizer is None:
             return "it changes the optimiser: give it as optimizer="
         if stale := sorted(self.stale & self._modules(finding)):
