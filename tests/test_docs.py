@@ -201,7 +201,9 @@ def test_the_guide_counts_the_rules_that_can_judge(tmp_path):
 
 
 def test_the_sets_are_as_large_as_told():
-    assert f" {len(RULES)} rules " in (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f" {len(RULES)} rules " in readme
+    assert f" {len(REWRITES)} rewrites " in readme
     cases = json.loads((ROOT / "benchmarks" / "fault_cases.json").read_text())["cases"]
     roles = Counter(case["role"] for case in cases)
     text = " ".join((DOCS / "faults.md").read_text(encoding="utf-8").split())
