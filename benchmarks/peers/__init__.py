@@ -1,0 +1,1 @@
+"""What `benchmarks/rewrites.py` compares: nets, tools, and how they are measured."""
