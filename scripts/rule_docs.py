@@ -79,10 +79,14 @@ def reported(rewrite: Any, folder: str) -> str:
 
 def rewrite_page(rewrite: Any) -> str:
     parts = sections(rewrite.__doc__)
+    facts = (
+        goal(rewrite),
+        reported(rewrite, "../rules"),
+        f"`plumbob fix --select {name(rewrite)}` ([guide](../fix.md))",
+    )
     lines = [
         f"{MARK}# {name(rewrite)}",
-        f"{goal(rewrite)} · {reported(rewrite, '../rules')} · `plumbob fix --select "
-        f"{name(rewrite)}` ([guide](../fix.md))",
+        " · ".join(filter(None, facts)),
         parts[""],
         f"```text\n{getdoc(getmodule(rewrite))}\n```",
     ]
@@ -97,7 +101,7 @@ def table() -> str:
     rows = [
         f"| [{name(rewrite)}](rewrites/{name(rewrite)}.md) "
         f"| {sections(rewrite.__doc__)[''].rstrip('.')} "
-        f"| {goal(rewrite).removeprefix('In ')} | {reported(rewrite, 'rules')} |"
+        f"| {goal(rewrite).removeprefix('In ')} | {reported(rewrite, 'rules') or '-'} |"
         for rewrite in REWRITES
     ]
     head = "| rewrite | | holds in | rule |", "|---|---|---|---|"

@@ -22,7 +22,7 @@ class Certificate:
     Parameters as they are prove less, as a theorem would hold for all, and the bound
     counts that those after are rounded to be stored. `removed`, `added`,
     `changed` and `frozen` are parameters and buffers by name; `places` where the
-    `rewrite` was done, and `code` the rule that asks for it.
+    `rewrite` was done, and `code` the rule that reports it ("": none does).
     """
 
     claim: Safety

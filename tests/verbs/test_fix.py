@@ -10,6 +10,7 @@ from torch import nn
 import plumbob
 from nets import seeded
 from plumbob.errors import InputError
+from plumbob.mending.diff import diff
 from plumbob.survey.seen import seen
 from plumbob.types import Safety
 
@@ -144,6 +145,25 @@ def test_a_rule_selects_its_rewrites(select):
 def test_a_rewrite_is_selected_by_its_name():
     _, proof = plumbob.fix(convolution(), X, select=["fold-batch-norm", "PB303"])
     assert [c.rewrite for c in proof.certificates] == ["fold-batch-norm"]
+
+
+def test_what_no_rule_reports_goes_by_the_name_of_its_rewrite():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LayerNorm(4, bias=False), nn.Linear(4, 3))
+    nn.init.normal_(model[0].weight)
+    name, x = "fold-layer-norm-gamma", torch.randn(8, 4)
+    fixed, proof = plumbob.fix(model, x, select=name)
+    (made,) = proof.certificates
+    assert (made.code, proof.manifest()["rewrites"][0]["code"]) == ("", "")
+    assert str(made).startswith(f"{name}, eval-only: holds")
+    assert str(proof).splitlines()[2].split()[:2] == ["-", name]
+    gain = [line for line in diff(model, fixed, proof.certificates) if "- " in line]
+    assert gain[0].endswith(f"  {name}")
+    model[0].register_forward_hook(lambda *_: None)
+    _, proof = plumbob.fix(model, x, select=name)
+    (refusal,) = proof.refused
+    assert str(refusal).startswith(f"0.weight: {name} refused, 0 has hooks")
+    assert f"  0.weight: {name}: 0 has hooks" in str(proof)
 
 
 @pytest.mark.parametrize(

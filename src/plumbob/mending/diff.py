@@ -14,13 +14,13 @@ def diff(
 ) -> Iterator[str]:
     """Yield a headline per module that changes, and a line per tensor of it.
 
-    `-` is removed, `+` added, `~` changed, `=` frozen; rms is the
-    root of the mean square, and the codes are of what does it.
+    `-` is removed, `+` added, `~` changed, `=` frozen; rms is the root of the mean
+    square. At the end stands the rule that reports it, or the rewrite where none does.
     """
     codes: dict[str, dict[str, None]] = {}
     for c in certificates:
         for name in (*c.removed, *c.added, *c.changed, *c.frozen):
-            codes.setdefault(name, {})[c.code] = None
+            codes.setdefault(name, {})[c.code or c.rewrite] = None
     old, new = tensors_of(before), tensors_of(after)
     was, now = dict(before.named_modules()), dict(after.named_modules())
     lines: dict[str, list[str]] = {path: [] for path in (*was, *now)}

@@ -104,7 +104,9 @@ class Mended:
         said = (effect.rpartition(": ") for effect in dict.fromkeys(effects))
         yield from _listed("side effects", _once((what, at) for at, _, what in said))
         yield from _listed("not certified", map(str, self.unsafe))
-        refused = ((f"{r.code} {r.rewrite}: {r.why}", r.place) for r in self.refused)
+        refused = (
+            (f"{r.code} {r.rewrite}: {r.why}".lstrip(), r.place) for r in self.refused
+        )
         yield from _listed("refused", _once(refused))
         if self.before != self.after:
             yield f"{self.before:,} parameters before, {self.after:,} after"
@@ -112,7 +114,7 @@ class Mended:
 
 def _row(c: Certificate) -> str:
     ulps = (f"{x:.3g}" for x in (c.identity_ulps, c.stored_ulps, c.rounding))
-    return ROW.format(c.code, c.rewrite, len(c.places), c.claim.value, *ulps)
+    return ROW.format(c.code or "-", c.rewrite, len(c.places), c.claim.value, *ulps)
 
 
 def _listed(title: str, found: Iterable[str]) -> Iterator[str]:

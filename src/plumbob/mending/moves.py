@@ -19,7 +19,7 @@ def cleared(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
     return _offer(plan, proof, rewrite, code, act, effects=effects)
 
 
-def centred(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
+def centred(plan: Plan, proof: Proof, *, rewrite: str, code: str = "") -> Offered:
     """Offer to take the common part of rows away, of all or of each group."""
     groups = proof.groups if proof.direction == "group" else 1
     act = Centre(

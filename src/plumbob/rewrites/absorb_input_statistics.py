@@ -134,13 +134,10 @@ def _offered(
         module = sole_call(model, readers.graph, path, nodes)
         axis, after = _after(module, readers, live)
     except InputError as error:
-        return Refusal(
-            rewrite="absorb-input-statistics", code="PB312", place=path, why=str(error)
-        )
+        return Refusal(rewrite="absorb-input-statistics", place=path, why=str(error))
     into = " and ".join(reader.use.weight.name for reader in after)
     return Offer(
         rewrite="absorb-input-statistics",
-        code="PB312",
         place=path,
         safety=Safety.EVAL_ONLY,
         steps=(

@@ -15,7 +15,7 @@ from plumbob.survey.hidden import ancestors
 from plumbob.survey.ops import op
 from plumbob.types import Safety
 
-NAME, CODE = "absorb-linear-unit", "PB202"
+NAME = "absorb-linear-unit"
 
 
 def absorb_linear_unit(plan: Plan) -> Iterator[Offered]:
@@ -73,10 +73,9 @@ def _offer(plan: Plan, node: fx.Node) -> Offered:
         if type(module) is not nn.ReLU:
             raise InputError(f"{type(module).__name__} computes it, no nn.ReLU")
     except InputError as error:
-        return Refusal(rewrite=NAME, code=CODE, place=path or node.name, why=str(error))
+        return Refusal(rewrite=NAME, place=path or node.name, why=str(error))
     return Offer(
         rewrite=NAME,
-        code=CODE,
         place=path,
         safety=Safety.EVAL_ONLY,
         steps=(

@@ -18,7 +18,7 @@ from plumbob.survey.ops import shape
 from plumbob.survey.views import views
 from plumbob.types import Safety
 
-NAME, CODE = "bias-into-input-span", "PB311"
+NAME = "bias-into-input-span"
 
 
 def bias_into_input_span(plan: Plan) -> Iterator[Offered]:
@@ -78,10 +78,9 @@ def _offer(plan: Plan, use: Affine, bias: str) -> Offered:
         if owner(bias) != path:
             raise InputError(f"{bias} is another module's")
     except InputError as error:
-        return Refusal(rewrite=NAME, code=CODE, place=bias, why=str(error))
+        return Refusal(rewrite=NAME, place=bias, why=str(error))
     return Offer(
         rewrite=NAME,
-        code=CODE,
         place=bias,
         safety=Safety.EVAL_ONLY,
         steps=(f"what {path} reads sums to one, so every column can carry {bias}",),

@@ -111,14 +111,11 @@ def _offers(model: nn.Module, readers: Readers, norm: Affine) -> Iterator[Offere
     try:
         plus, kept = _movable(model, readers, norm, after)
     except InputError as error:
-        yield Refusal(
-            rewrite="fold-layer-norm-gamma", code="PB309", place=place, why=str(error)
-        )
+        yield Refusal(rewrite="fold-layer-norm-gamma", place=place, why=str(error))
         return
     into = " and ".join(reader.use.weight.name for reader in after)
     yield Offer(
         rewrite="fold-layer-norm-gamma",
-        code="PB309",
         place=place,
         safety=Safety.EVAL_ONLY,
         steps=(f"all that reads what {place} scales is the map of {into}",),

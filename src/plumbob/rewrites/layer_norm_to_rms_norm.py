@@ -15,7 +15,7 @@ from plumbob.survey.flow import Flow
 from plumbob.survey.writers import writers
 from plumbob.types import Safety
 
-NAME, CODE = "layer-norm-to-rms-norm", "PB305"
+NAME = "layer-norm-to-rms-norm"
 
 
 def layer_norm_to_rms_norm(plan: Plan) -> Iterator[Offered]:
@@ -77,16 +77,15 @@ def layer_norm_to_rms_norm(plan: Plan) -> Iterator[Offered]:
             norm = sole_call(plan.model, graph, place, {node})
             _exchangeable(norm)
             acts = [
-                _act(centred(plan, common[key], rewrite=NAME, code=CODE))
+                _act(centred(plan, common[key], rewrite=NAME))
                 for key in sorted(written)
             ]
         except InputError as error:
-            yield Refusal(rewrite=NAME, code=CODE, place=place, why=str(error))
+            yield Refusal(rewrite=NAME, place=place, why=str(error))
             continue
         names = ", ".join(parameter for parameter, _ in sorted(written))
         yield Offer(
             rewrite=NAME,
-            code=CODE,
             place=place,
             safety=Safety.EVAL_ONLY,
             steps=(

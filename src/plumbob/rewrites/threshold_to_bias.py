@@ -19,7 +19,7 @@ from plumbob.survey.views import views
 from plumbob.survey.writable import writable
 from plumbob.types import Safety
 
-NAME, CODE = "threshold-to-bias", "PB313"
+NAME = "threshold-to-bias"
 COMPARED = {"gt", "ge", "lt", "le", "sub", "rsub"}
 
 
@@ -102,10 +102,9 @@ def _offer(plan: Plan, use: Affine, threshold: str) -> Offered:
         if threshold in parameters:
             writable(model, threshold, frozen=True)
     except InputError as error:
-        return Refusal(rewrite=NAME, code=CODE, place=threshold, why=str(error))
+        return Refusal(rewrite=NAME, place=threshold, why=str(error))
     return Offer(
         rewrite=NAME,
-        code=CODE,
         place=threshold,
         safety=Safety.EVAL_ONLY,
         steps=(f"{path} is read beside {threshold} only: their difference counts",),
