@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from plumbob.verbs.apply import apply as apply
     from plumbob.verbs.check import check as check
     from plumbob.verbs.fix import fix as fix
+    from plumbob.verbs.fix_shards import fix_shards as fix_shards
     from plumbob.verbs.load import load as load
     from plumbob.verbs.look import look as look
     from plumbob.verbs.prove import prove as prove
@@ -68,6 +69,7 @@ _HOMES = {
     "plumbob.verbs.apply": ("apply",),
     "plumbob.verbs.check": ("check",),
     "plumbob.verbs.fix": ("fix",),
+    "plumbob.verbs.fix_shards": ("fix_shards",),
     "plumbob.verbs.load": ("load",),
     "plumbob.verbs.look": ("look",),
     "plumbob.verbs.prove": ("prove",),
@@ -101,6 +103,7 @@ __all__ = [
     "check",
     "design",
     "fix",
+    "fix_shards",
     "load",
     "look",
     "prove",

@@ -45,8 +45,9 @@ def fix(
         typer.Option(
             "--output",
             "-o",
-            metavar="FILE",
-            help="The safetensors file to write; a manifest goes beside it.",
+            metavar="FILE|FOLDER",
+            help="The .safetensors file to write, a manifest beside it; or a folder: "
+            "the weights are mended shard by shard, in memory for a block of them.",
         ),
     ] = None,
     data: Data = None,
@@ -85,6 +86,26 @@ def fix(
     from plumbob.verbs.fix import fix
     from plumbob.verbs.save import digests, save
 
+    source = digests(weights) if weights else None
+    if output is not None and weights and data and output.suffix != SAFETENSORS:
+        from plumbob.verbs.fix_shards import fix_shards
+
+        with progress() as step:
+            proof = fix_shards(
+                lambda: address.model(target),
+                weights,
+                output,
+                address.data(data),
+                goal=goal.value,
+                mode=mode.value,
+                select=select,
+                source=source,
+                tell=step,
+            )
+        typer.echo(f"wrote {output}", err=True)
+        told = json.dumps(proof.manifest(source), indent=2)
+        typer.echo(told if form is Form.JSON else str(proof))
+        return 0
     with progress() as step:
         given = {"output": str(output or ""), "diff": "yes" if only_diff else None}
         model: Any = model_of(target, weights, given, checkpoint=False)
@@ -98,7 +119,6 @@ def fix(
             unsafe=unsafe,
             tell=step,
         )
-    source = digests(weights) if weights else None
     if only_diff:
         from plumbob.mending.diff import diff
 
@@ -114,6 +134,9 @@ def fix(
     told = json.dumps(proof.manifest(source), indent=2)
     typer.echo(told if form is Form.JSON else str(proof))
     return 0
+
+
+SAFETENSORS = ".safetensors"
 
 
 def _check(
@@ -139,11 +162,37 @@ def _check(
             "--data, such as net.py:batch."
         )
     if output is not None:
-        from plumbob.verbs.save import writable
+        if output.suffix == SAFETENSORS:
+            from plumbob.verbs.save import writable
 
-        writable(output)
+            writable(output)
+        else:
+            _check_folder(output, weights, data, unsafe=unsafe)
         if weights and output.resolve() == weights.resolve():
             raise InputError(
                 f"'{output}' is what is mended: write to another file, so that the "
                 "manifest says what it came from."
             )
+
+
+def _check_folder(
+    output: Path, weights: Path | None, data: str | None, *, unsafe: bool
+) -> None:
+    """Refuse what cannot be mended shard by shard.
+
+    Raises:
+        InputError: something is missing, or cannot be had so.
+    """
+    from plumbob.mending.shards import free
+
+    if not (weights and data):
+        raise InputError(
+            f"'{output}' is no .safetensors file, so it is a folder, and weights are "
+            "mended shard by shard: give them with --weights, and with --data what the "
+            "model is fed, such as net.py:batch."
+        )
+    if unsafe:
+        raise InputError(
+            "--unsafe-fixes needs the model in memory: write to a .safetensors file."
+        )
+    free(output)

@@ -146,20 +146,24 @@ def _compare(
             graph = plan.structure.graphs[training]
             mode = "training" if training else "inference"
             tell(f"{probe}: {mode} in float64")
-            with fixed():
-                variants = [{}, *edits, _jitter(graph, store)]
-                *truths, last = _outputs(graph, batch, store, variants)
-            found.noise = max(found.noise, distance(last, truths[0]))
             claimed = [i for i, claims in enumerate(exact) if claims or not training]
+            # of the models after each rewrite those that are compared: 0 is as given
+            models = sorted({0, *claimed, *(i + 1 for i in claimed)})
+            variants = [edits[i - 1] if i else {} for i in models]
+            with fixed():
+                more = [*variants, _jitter(graph, store)]
+                *outputs, last = _outputs(graph, batch, store, more)
+            truths = dict(zip(models, outputs, strict=True))
+            found.noise = max(found.noise, distance(last, truths[0]))
             for i in claimed:
                 error = found.errors[i]
                 error.identity = max(error.identity, distance(truths[i + 1], truths[i]))
             if number:
                 continue
             tell(f"{probe}: {mode} as stored")
-            variants = [{}, *edits]
             with torch.random.fork_rng():
-                own = _outputs(graph, batch, store, variants, wide=False)
+                outputs = _outputs(graph, batch, store, variants, wide=False)
+            own = dict(zip(models, outputs, strict=True))
             for i in claimed:
                 error = found.errors[i]
                 error.rounding = max(error.rounding, distance(own[i], truths[i]))

@@ -160,10 +160,15 @@ class _Run:
         if node in self.held:
             return self.held[node]
         if node.op == "placeholder" and node.name in self.names:
-            pieces = list(self.blocks(self.names[node.name]))
-            return [
-                _cat(list(each)) for each in zip(*(p for _, p in pieces), strict=True)
-            ]
+            pieces = [found for _, found in self.blocks(self.names[node.name])]
+            alike: dict[tuple[int, ...], Tensor] = {}
+            found: list[Tensor] = []
+            for each in zip(*pieces, strict=True):
+                key = tuple(map(id, each))
+                if key not in alike:
+                    alike[key] = _cat(each)
+                found.append(alike[key])
+            return found
         raise InputError(
             f"expected a graph that can be computed operation by operation, got "
             f"{node.op} {node.name}; load the checkpoint whole"
@@ -172,20 +177,16 @@ class _Run:
     def blocks(self, owner: str) -> Iterator[tuple[int, list[Tensor]]]:
         """Yield the rows of a tensor for all variants."""
         for first, block in self.store.blocks(owner):
-            plain = _edited(block, first, ()) if self.wide else block
-            yield (
-                first,
-                [self.variant(block, plain, first, e, owner) for e in self.variants],
-            )
-
-    def variant(
-        self, block: Tensor, plain: Tensor, first: int, edits: Edits, owner: str
-    ) -> Tensor:
-        mine = edits.get(owner)
-        if not mine:
-            return plain
-        changed = _edited(block, first, mine)
-        return changed if self.wide else changed.to(block.dtype)
+            plain = _wide(block) if self.wide else block
+            alike = {(): plain}  # most variants do the same to most tensors, or nothing
+            found: list[Tensor] = []
+            for edits in self.variants:
+                mine = edits.get(owner, ())
+                key = tuple(map(id, mine))
+                if key not in alike:
+                    alike[key] = _edited(block, first, mine).to(plain.dtype)
+                found.append(alike[key])
+            yield first, found
 
     def linear(self, node: fx.Node) -> list[Any]:
         x, weight, bias = self.operands(node, 3)
