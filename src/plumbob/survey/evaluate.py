@@ -178,7 +178,8 @@ class _Run:
         """Yield the rows of a tensor for all variants."""
         for first, block in self.store.blocks(owner):
             plain = _wide(block) if self.wide else block
-            alike = {(): plain}  # most variants do the same to most tensors, or nothing
+            # most variants do the same to a tensor, or nothing
+            alike: dict[tuple[int, ...], Tensor] = {(): plain}
             found: list[Tensor] = []
             for edits in self.variants:
                 mine = edits.get(owner, ())
