@@ -207,7 +207,15 @@ def test_nothing_is_left_where_writing_fails(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["given"]
 
 
-def test_building_is_as_before_afterwards(tmp_path):
+def test_building_and_drawing_are_as_before_afterwards(tmp_path):
     given = shards(random_values(conv), tmp_path / "given")
+    state = torch.get_rng_state()
     plumbob.fix_shards(conv, given, tmp_path / "out", CASES["convolution"][1])
+    assert torch.equal(torch.get_rng_state(), state)
     assert not conv()[0].weight.is_meta
+
+
+def test_a_model_that_does_not_run_is_refused(tmp_path):
+    given = shards(random_values(conv), tmp_path / "given")
+    with pytest.raises(InputError, match="to run on the data"):
+        plumbob.fix_shards(conv, given, tmp_path / "out", torch.zeros(2, 5, 6, 6))

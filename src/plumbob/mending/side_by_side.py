@@ -26,7 +26,6 @@ from plumbob.survey.replay import EPS, LEAST_BOUND, MOST_BOUND, fixed
 from plumbob.types import Safety
 
 Rewrite = Sequence[Offer]  # at all its places
-PROBES = 2  # the values as they are, and random ones
 
 
 def certificates(
@@ -48,10 +47,11 @@ def certificates(
         seed: of the random values.
         tell: called with what is done next.
     """
-    graphs = plan.structure.graphs
-    known = graphs[False].parameters.values()
-    others = Drawn(store, frozenset(known), seed + 1)
-    found = _compare(plan, rewrites, (store, others), tell)
+    known = frozenset(plan.structure.graphs[False].parameters.values())
+    stores = (store, Drawn(store, known, seed + 1))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        found = _compare(plan, rewrites, stores, tell)
     dtype = max(
         (d for n in known if (d := store.dtype(n)).is_floating_point),
         key=lambda kind: torch.finfo(kind).eps,
@@ -73,7 +73,7 @@ def certificates(
         one = Certificate(
             claim=Safety.EXACT if _exact(offers) else Safety.EVAL_ONLY,
             steps=tuple(dict.fromkeys(_steps(offers))),
-            probes=PROBES,
+            probes=found.tried,
             seed=seed,
             identity_ulps=error.identity / EPS,
             bound=bound / EPS,
@@ -117,9 +117,13 @@ class _Error:
 
 @dataclass(slots=True)
 class _Compared:
-    """What was done after each rewrite, and how far it is from before."""
+    """What was done after each rewrite, and how far it is from before.
+
+    `tried` counts the values at which an output was finite somewhere.
+    """
 
     errors: list[_Error]
+    tried: int = 0
     edits: list[dict[str, list[Edit]]] = field(
         default_factory=list[dict[str, list[Edit]]]
     )
@@ -141,7 +145,7 @@ def _compare(
         tell(f"{probe}: what moves")
         batch = drawn(plan.batch) if number else plan.batch
         edits = _planned(rewrites, found.errors, store, batch)
-        found.edits = found.edits or edits
+        found.edits, shows = found.edits or edits, True
         for training in modes:
             graph = plan.structure.graphs[training]
             mode = "training" if training else "inference"
@@ -154,6 +158,7 @@ def _compare(
                 more = [*variants, _jitter(graph, store)]
                 *outputs, last = _outputs(graph, batch, store, more)
             truths = dict(zip(models, outputs, strict=True))
+            shows &= any(bool(t.isfinite().any()) for t in truths[0])
             found.noise = max(found.noise, distance(last, truths[0]))
             for i in claimed:
                 error = found.errors[i]
@@ -161,13 +166,13 @@ def _compare(
             if number:
                 continue
             tell(f"{probe}: {mode} as stored")
-            with torch.random.fork_rng():
-                outputs = _outputs(graph, batch, store, variants, wide=False)
+            outputs = _outputs(graph, batch, store, variants, wide=False)
             own = dict(zip(models, outputs, strict=True))
             for i in claimed:
                 error = found.errors[i]
                 error.rounding = max(error.rounding, distance(own[i], truths[i]))
                 error.stored = max(error.stored, distance(own[i + 1], truths[i]))
+        found.tried += shows
     return found
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from plumbob.errors import InputError
 from plumbob.survey.files import Entry
+from plumbob.survey.guard import same_random
 from plumbob.survey.weights import dtype_of
 
 
@@ -19,7 +20,7 @@ def hollow(build: Callable[[], Any]) -> nn.Module:
     Raises:
         InputError: it returns no model, or one whose parameters have values.
     """
-    with _parameters_on_meta():
+    with same_random(), _parameters_on_meta():
         model = build()
     if not isinstance(model, nn.Module):
         raise InputError(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plumbob.errors import InputError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -110,6 +112,11 @@ class _Task:
         goal: Any,
         say: Callable[[str], None],
     ) -> "_Task":
+        """Build the model and prove what can go.
+
+        Raises:
+            InputError: it does not run on the data.
+        """
         import copy
 
         from plumbob.mending.plan import Plan
@@ -127,7 +134,13 @@ class _Task:
         model = copy.deepcopy(model).to("meta")
         batch = next(batches(model, data, limit=1))
         say("proving what can go")
-        plan = Plan(model=model, batch=batch, structure=read(model, batch), goal=goal)
+        structure = read(model, batch)
+        if False not in structure.graphs:
+            raise InputError(
+                f"expected {type(model).__name__} to run on the data in inference: "
+                f"{' '.join(structure.unseen.values())}"
+            )
+        plan = Plan(model=model, batch=batch, structure=structure, goal=goal)
         return cls(plan=plan, entries=entries, store=store)
 
     def offers(
@@ -167,7 +180,8 @@ class _Task:
             )
             held = [one for one in made if not isinstance(one, str)]
             if len(held) == len(made):
-                found.certificates.extend(held)
+                did = (one for one in held if one.changed or one.removed or one.frozen)
+                found.certificates.extend(did)
                 return edits
             kept: list[list[Offer]] = []
             for mine, one in zip(offers, made, strict=True):
