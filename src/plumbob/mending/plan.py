@@ -1,15 +1,17 @@
 """What rewrites see: the model, its structure, and what it is mended for."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from torch import nn
 
 from plumbob.survey.batches import Batch
 from plumbob.survey.flow import Walk
+from plumbob.survey.graph import NORMS
 from plumbob.survey.shift import offsets
-from plumbob.survey.structures import Structure
+from plumbob.survey.structures import Structure, read, read_again
 from plumbob.types import Mode, Proof, independent
 
 
@@ -21,6 +23,9 @@ class Plan:
     batch: Batch
     structure: Structure
     goal: Mode
+    built: Mapping[tuple[str, str], Any] = field(
+        default_factory=dict[tuple[str, str], Any]
+    )
 
     @cached_property
     def proofs(self) -> tuple[Proof, ...]:
@@ -77,3 +82,51 @@ class Plan:
         for proof in self.proofs:
             if proof.inference == "gauge" and proof.direction == "each":
                 yield proof
+
+
+def planned(
+    model: nn.Module, batch: Batch, goal: Mode, last: Plan | None = None
+) -> Plan:
+    """Read what there is to mend; `last` is the plan of the model before a rewrite.
+
+    Theorems hold for all values, so nothing is read again where only these changed, and
+    nothing traced again where parameters are gone that the graph does without.
+    """
+    built, structure = _built(model), None
+    if last is not None:
+        gone = last.built.keys() - built.keys()
+        if built == last.built:
+            return last
+        if built.items() <= last.built.items() and {k for k, _ in gone} == {_OWN}:
+            structure = read_again(model, last.structure, {name for _, name in gone})
+    return Plan(
+        model=model,
+        batch=batch,
+        structure=structure or read(model, batch),
+        goal=goal,
+        built=built,
+    )
+
+
+_OWN = "parameter"
+
+
+def _built(model: nn.Module) -> dict[tuple[str, str], Any]:
+    """Return what tracing depends on but for values: what there is, and its kind."""
+    modules = {("module", n): _kind(m) for n, m in model.named_modules()}
+    parameters = {(_OWN, name): p.shape for name, p in model.named_parameters()}
+    buffers = {("buffer", name): b.shape for name, b in model.named_buffers()}
+    return modules | parameters | buffers
+
+
+def _kind(module: nn.Module) -> tuple[Any, ...]:
+    """Return what a module is, but for which parameters it has.
+
+    A norm that is wholly frozen stays out of training.
+    """
+    flags = ("bias=", "elementwise_affine=")
+    said = [w for w in module.extra_repr().split(", ") if not w.startswith(flags)]
+    own = list(module.parameters(recurse=False)) if isinstance(module, NORMS) else []
+    frozen = bool(own) and not any(p.requires_grad for p in own)
+    hooks = (*module._forward_pre_hooks, *module._forward_hooks)  # pyright: ignore[reportPrivateUsage]
+    return type(module), said, frozen, hooks

@@ -1,5 +1,6 @@
 """Offers are taken up where their certificate holds."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ from plumbob.certificate import Certificate
 from plumbob.errors import InputError
 from plumbob.mending.acts import Act, do
 from plumbob.mending.certify import certify
+from plumbob.mending.differences import differences, side_effects_of
 from plumbob.mending.give_up import Way, give_up
 from plumbob.mending.migrate import migrate
 from plumbob.mending.offer import Offer, Refusal
@@ -30,7 +32,7 @@ def tried(
 
     All are tried at once, and where that fails each by itself.
     """
-    if not offers:
+    if not offers or _settled(model, offers, way):
         return [], []
     made = _certificate(model, batch, offers, way, seed)
     if isinstance(made, str) and len(offers) > 1:
@@ -40,8 +42,6 @@ def tried(
     if isinstance(made, str):
         return [], [refusal(first, made)]
     rebuilt = made.removed or made.added or made.side_effects
-    if not (rebuilt or made.changed or made.frozen):
-        return [], []  # it was done before
     if rebuilt and way == "zero":
         why = "it changes modules or shapes, which mode='zero' keeps"
         return [], [refusal(offer, why) for offer in offers]
@@ -61,6 +61,17 @@ def tried(
             side_effects=(*made.side_effects, *effects),
         )
     ], []
+
+
+def _settled(model: nn.Module, offers: Sequence[Offer], way: Way) -> bool:
+    """Say whether it was done before: nothing would change."""
+    after = copy.deepcopy(model)
+    try:
+        _act(after, offers=offers, way=way)
+    except InputError:  # the certificate says why
+        return False
+    changed = any(differences(model, after))
+    return not (changed or any(side_effects_of(model, after)))
 
 
 def _act(model: nn.Module, *, offers: Sequence[Offer], way: Way) -> None:

@@ -6,8 +6,9 @@ as well (it is a gauge), or an output sees it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 from plumbob.survey import seeds
 from plumbob.survey.flow import Flow, Walk
@@ -60,9 +61,12 @@ def _theorems(
     search: Callable[[Flow, Set[str]], list[Found]],
 ) -> dict[Proof, dict[str, Walk]]:
     found: dict[tuple[str, Move], dict[str, tuple[Walk, float | None, str]]] = {}
+    known: dict[fx.GraphModule, list[Any]] = {}  # one graph may do for both modes
     for mode, graph in (("training", training), ("inference", inference)):
         if graph is not None:
-            for key, verdict in _proved(model, graph, search):
+            if graph.module not in known:
+                known[graph.module] = list(_proved(model, graph, search))
+            for key, verdict in known[graph.module]:
                 found.setdefault(key, {})[mode] = verdict
     either = [g for g in (training, inference) if g is not None]
     on_this_path = any(g.on_this_path for g in either)

@@ -1,5 +1,6 @@
 """The graphs of a model, and what is read off them."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from plumbob.survey.batches import Batch
 from plumbob.survey.bounds import ceilings
 from plumbob.survey.calls import strays
 from plumbob.survey.flow import Walk
+from plumbob.survey.lighter import lighter
 from plumbob.survey.shift import theorems
 from plumbob.survey.trace import Graph, export, module_sites, structure
 from plumbob.types import Proof, Site
@@ -58,9 +60,33 @@ def read(model: nn.Module, batch: Batch) -> Structure:
     for training in (not model.training, model.training):
         mode = "training" if training else "inference"
         try:
-            graphs[training] = _graph(model, batch, training=training)
+            other = graphs.get(not training)
+            graphs[training] = _graph(model, batch, training=training, other=other)
         except InputError as error:
             unseen[f"graph in {mode}"] = str(error)
+    return _judged(model, graphs, unseen)
+
+
+def read_again(
+    model: nn.Module, before: Structure, gone: Collection[str]
+) -> Structure | None:
+    """Read a model that has only lost parameters since, without tracing it again.
+
+    None where it has to be traced: an operation cannot do without what is gone.
+    """
+    graphs = {
+        training: found
+        for training, graph in before.graphs.items()
+        if (found := lighter(graph, gone)) is not None
+    }
+    if len(graphs) < len(before.graphs):
+        return None
+    return _judged(model, graphs, dict(before.unseen))
+
+
+def _judged(
+    model: nn.Module, graphs: dict[bool, Graph], unseen: dict[str, str]
+) -> Structure:
     if (graph := graphs.get(model.training)) is None:
         why = {"graph": " ".join(unseen.values())}
         return Structure(sites=module_sites(model), unseen=why)
@@ -114,7 +140,9 @@ def ours(error: Exception) -> str:
     )
 
 
-def _graph(model: nn.Module, batch: Batch, *, training: bool) -> Graph:
+def _graph(
+    model: nn.Module, batch: Batch, *, training: bool, other: Graph | None
+) -> Graph:
     """Export on a few inputs, or on all where the model needs them.
 
     The replays of the proofs compute what the graph computes, so fewer are quicker.
@@ -122,7 +150,7 @@ def _graph(model: nn.Module, batch: Batch, *, training: bool) -> Graph:
     few = batch.few(FEW)
     if few is not batch:
         with suppress(InputError):  # a model of pairs, say; all inputs may do
-            graph = export(model, few.args, few.kwargs, training=training)
+            graph = export(model, few.args, few.kwargs, training=training, other=other)
             if not graph.on_this_path:
                 return graph
-    return export(model, batch.args, batch.kwargs, training=training)
+    return export(model, batch.args, batch.kwargs, training=training, other=other)
