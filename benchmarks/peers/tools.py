@@ -22,7 +22,8 @@ class NotForThisError(Exception):
 def mended(model, x, goal):
     """Return the fixed model, and the reasons of what was refused."""
     fixed, proof = plumbob.fix(model.train(goal == "training"), x, goal=goal)
-    return fixed.eval(), list(dict.fromkeys(map(str, proof.refused)))
+    refused = (f"{one.rewrite} refused, {one.why}" for one in proof.refused)
+    return fixed.eval(), list(dict.fromkeys(refused))
 
 
 def fx_fuse(model, x, goal):
