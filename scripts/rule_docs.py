@@ -9,7 +9,7 @@ from inspect import getdoc, getmodule, getsource
 from pathlib import Path
 from typing import Any
 
-from plumbob.rewrites import REWRITES
+from plumbob.rewrites import ON_DEMAND, REWRITES
 from plumbob.rule import limits, sections
 from plumbob.rules import RULES
 from plumbob.types import Rule
@@ -102,7 +102,7 @@ def table() -> str:
         f"| [{name(rewrite)}](rewrites/{name(rewrite)}.md) "
         f"| {sections(rewrite.__doc__)[''].rstrip('.')} "
         f"| {goal(rewrite).removeprefix('In ')} | {reported(rewrite, 'rules') or '-'} |"
-        for rewrite in REWRITES
+        for rewrite in (*REWRITES, *ON_DEMAND)
     ]
     head = "| rewrite | | holds in | rule |", "|---|---|---|---|"
     return "\n".join([*head, *rows, ""])
@@ -114,7 +114,10 @@ def pages() -> dict[str, str]:
     return (
         {"rules/index.md": index(), "fix.md": TABLE.sub(lambda _: table(), guide)}
         | {f"rules/{rule.name}.md": page(rule) for rule in RULES}
-        | {f"rewrites/{name(each)}.md": rewrite_page(each) for each in REWRITES}
+        | {
+            f"rewrites/{name(each)}.md": rewrite_page(each)
+            for each in (*REWRITES, *ON_DEMAND)
+        }
     )
 
 

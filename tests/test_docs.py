@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import plumbob
 from netting import mlp, seeded
 from plumbob import cli, design
-from plumbob.rewrites import REWRITES
+from plumbob.rewrites import ON_DEMAND, REWRITES
 from plumbob.rule import sections as titled
 from plumbob.rules import RULES
 from test_healthy import FAMILIES
@@ -131,7 +131,9 @@ def test_fix_does_and_says_what_its_guide_shows(tmp_path, monkeypatch):
 HOLDS = {"In training and inference": True, "In inference": False}
 
 
-@pytest.mark.parametrize("rewrite", REWRITES, ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "rewrite", [*REWRITES, *ON_DEMAND], ids=lambda each: each.__name__
+)
 def test_a_rewrite_says_where_it_holds_and_where_not(rewrite):
     parts = titled(rewrite.__doc__)
     assert list(parts) == [

@@ -25,10 +25,10 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from plumbob.design.drop_null_bias import drop_null_bias
 from plumbob.design.shift_bias import shift_bias
 from plumbob.design.split_groups import split_groups
-from plumbob.rewrites.drop_null_bias import drop_null_bias
-from plumbob.rewrites.fold_centring import fold_centring
+from plumbob.mending.fold_centring import fold_centring
 
 LEANING_STEPS, HEALTHY_STEPS = 150, 50
 LEANING_SEEDS = 8

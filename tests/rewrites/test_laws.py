@@ -12,14 +12,14 @@ from transformers.pytorch_utils import Conv1D
 
 import plumbob.rewrites
 from nets import key_bias, mlp, seeded
+from plumbob.design.drop_null_bias import drop_null_bias
 from plumbob.design.redraw_units import redraw_units
 from plumbob.design.rescale_units import rescale_units
 from plumbob.design.set_bias import set_bias
 from plumbob.design.shift_bias import shift_bias
-from plumbob.remedies import layout
 from plumbob.mending.certify import certify
-from plumbob.rewrites.drop_null_bias import drop_null_bias
-from plumbob.rewrites.fold_centring import fold_centring
+from plumbob.mending.fold_centring import fold_centring
+from plumbob.remedies import layout
 from plumbob.survey.trace import module_sites
 from plumbob.survey.writable import writable
 from plumbob.testing.rewrites import SPOILS, _never_half, _refuses, check_rewrite
@@ -231,7 +231,7 @@ def test_a_law_that_is_broken_is_told(act, law):
 
 
 def test_every_rewrite_states_its_identity():
-    for module in (plumbob.rewrites.drop_null_bias, plumbob.rewrites.fold_centring):
+    for module in (plumbob.design.drop_null_bias, plumbob.mending.fold_centring):
         assert "=" in module.__doc__
 
 

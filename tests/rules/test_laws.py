@@ -11,7 +11,7 @@ import plumbob
 from nets import ZOO, Uses, seeded
 from nets_history import HISTORY
 from plumbob.mending.certify import certify
-from plumbob.rewrites.fold_centring import fold_centring
+from plumbob.mending.fold_centring import fold_centring
 from plumbob.rule import findings, sections
 from plumbob.rules import RULES
 from plumbob.survey.measure import measure

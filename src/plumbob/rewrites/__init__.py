@@ -12,6 +12,7 @@ from plumbob.rewrites.drop_bias_before_instance_norm import (
 )
 from plumbob.rewrites.drop_key_bias import drop_key_bias
 from plumbob.rewrites.fold_batch_norm import fold_batch_norm
+from plumbob.rewrites.fold_centring import fold_centring
 from plumbob.rewrites.fold_layer_norm_beta import fold_layer_norm_beta
 from plumbob.rewrites.fold_layer_norm_gamma import fold_layer_norm_gamma
 from plumbob.rewrites.fold_stacked_bias import fold_stacked_bias
@@ -49,6 +50,9 @@ REWRITES = (
     merge_duplicate_units,
     merge_stacked_linear,
 )
+
+# Done only where it is named: it takes nothing away.
+ON_DEMAND = (fold_centring,)
 
 # Those that move values and keep all shapes: what they do to a tensor is known without
 # the others, so that a checkpoint can be mended a block at a time.

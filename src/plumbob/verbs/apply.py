@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 ACTS = {
     "add-parameters": "plumbob.design.add_parameters:add_parameters",
     "draw-chain": "plumbob.design.draw_chain:draw_chain",
-    "drop-null-bias": "plumbob.rewrites.drop_null_bias:drop_null_bias",
-    "fold-centring": "plumbob.rewrites.fold_centring:fold_centring",
+    "drop-null-bias": "plumbob.design.drop_null_bias:drop_null_bias",
+    "fold-centring": "plumbob.mending.fold_centring:fold_centring",
     "redraw-units": "plumbob.design.redraw_units:redraw_units",
     "rescale-units": "plumbob.design.rescale_units:rescale_units",
     "reset-statistics": "plumbob.design.reset_statistics:reset_statistics",

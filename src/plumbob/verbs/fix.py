@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from plumbob.mending.mended import Mended
-    from plumbob.mending.plan import Plan
 
 
 def fix(
@@ -39,7 +38,8 @@ def fix(
         goal: "inference" also moves what other parameters carry; "training" does only
             what changes no training either, but for the side effects that are named.
         mode: "drop" takes parameters away, "zero" keeps the names and freezes them.
-        select: codes of rules (PB301,PB303) or names of rewrites; all if not given.
+        select: codes of rules (PB301,PB303) or names of rewrites; if not given all that
+            take something away.
         optimizer: whoever trains the model; a copy comes back in its place, with the
             groups and the state of what is left.
         unsafe: follow remedies too that change the function, after all others; nothing
@@ -67,7 +67,8 @@ def fix(
     from plumbob.mending.form import form_of, unloadable
     from plumbob.mending.mended import Mended
     from plumbob.mending.offer import Offer
-    from plumbob.rewrites import REWRITES
+    from plumbob.mending.plan import planned
+    from plumbob.rewrites import ON_DEMAND, REWRITES
     from plumbob.survey.batches import batches
     from plumbob.survey.writable import copyable
     from plumbob.verbs.all_or_nothing import copied
@@ -75,24 +76,26 @@ def fix(
     aim: Any = one_of(goal, "goal", ("training", "inference"))
     one_of(mode, "mode", ("drop", "zero"))
     chosen = selected(select)
+    asked = tuple(one for one in ON_DEMAND if _name(one) in (chosen or ()))
     copyable(model)
     batch = next(batches(model, data, limit=1))
     before = sum(p.numel() for p in model.parameters())
     mended, held = copied(model, optimizer)
     found = Mended(goal=aim, mode=mode, before=before, model=type(model).__name__)
+    plan = None
     for _ in range(_ROUNDS):
-        plan, done = None, False
+        stale, done = True, False
         found.refused.clear()  # it may be done by now, or be refused again
-        for rewrite in REWRITES:
-            plan = plan or _plan(mended, batch, goal)
+        for rewrite in (*REWRITES, *asked):
+            if plan is None or stale:
+                plan = planned(mended, batch, aim, plan)
             places = [
                 offer
                 for offer in rewrite(plan)
                 if chosen is None or {offer.code, offer.rewrite} & chosen
             ]
             did = _done(mended, batch, places, found, mode, held, seed, tell)
-            if did and any(isinstance(p, Offer) and p.structural for p in places):
-                plan = None
+            stale = did and any(isinstance(p, Offer) and p.structural for p in places)
             done = done or did
         if not done:
             break
@@ -108,14 +111,11 @@ def fix(
     return (mended if optimizer is None else (mended, held)), found
 
 
+def _name(rewrite: Callable[..., Any]) -> str:
+    return rewrite.__name__.replace("_", "-")
+
+
 _ROUNDS = 4  # what one rewrite lays bare another may take
-
-
-def _plan(model: "nn.Module", batch: Any, goal: Any) -> "Plan":
-    from plumbob.mending.plan import Plan
-    from plumbob.survey.structures import read
-
-    return Plan(model=model, batch=batch, structure=read(model, batch), goal=goal)
 
 
 def one_of(word: str, what: str, known: tuple[str, ...]) -> str:
@@ -138,12 +138,12 @@ def selected(select: str | Iterable[str] | None) -> frozenset[str] | None:
     Raises:
         InputError: a word is neither a rewrite's name nor a rule's code or name.
     """
-    from plumbob.rewrites import REWRITES
+    from plumbob.rewrites import ON_DEMAND, REWRITES
     from plumbob.verbs.shelf import shelf
 
     if select is None:
         return None
-    names = {rewrite.__name__.replace("_", "-") for rewrite in REWRITES}
+    names = {_name(rewrite) for rewrite in (*REWRITES, *ON_DEMAND)}
     rules = shelf()
     chosen = set[str]()
     for part in select.split(",") if isinstance(select, str) else select:

@@ -4,8 +4,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from nets import seeded
+from plumbob.design.drop_null_bias import drop_null_bias
 from plumbob.errors import InputError
-from plumbob.rewrites.drop_null_bias import drop_null_bias
 
 
 def normed():

@@ -1,7 +1,8 @@
-"""A bias that nothing sees is taken away.
+"""A bias that nothing sees is taken away, where the theorem is known already.
 
 f(b) = f(0) for every b: proved by the survey, not here. Before a batch norm with
-running statistics (z + b) - m = z - (m - b), so the running mean gives b up.
+running statistics (z + b) - m = z - (m - b), so the running mean gives b up. This needs
+no data; `plumbob fix` proves and certifies, and does more.
 """
 
 from collections.abc import Sequence
@@ -11,13 +12,12 @@ import torch
 from torch import nn
 
 from plumbob.errors import InputError, did_you_mean
+from plumbob.mending.give_up import FUSED, can_go
+from plumbob.mending.migrate import migrate
 from plumbob.survey.guard import or_as_before
-from plumbob.survey.optimizer import each
 from plumbob.survey.writable import writable
 
-AFFINE = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)  # pyright: ignore[reportPrivateUsage]
 BATCH_NORMS = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
-FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 def drop_null_bias(
@@ -69,9 +69,10 @@ def drop_null_bias(
         Ioffe and Szegedy (2015), Batch normalization, section 3.2. Namazifar, Hazarika
         and Hakkani-Tur (2023), Role of bias terms in dot-product attention, section 3.
     """
-    path, _, last = parameter.rpartition(".")
+    path = parameter.rpartition(".")[0]
     owner = _module(model, path, f"parameter '{parameter}'")
-    if isinstance(owner, AFFINE) and last == "bias" and owner.bias is None:
+    works = can_go(model, parameter)
+    if works and getattr(owner, "bias", None) is None:
         return
     bias = writable(model, parameter)
     if rows is not None and tuple(rows) != (0, bias.numel()):
@@ -80,30 +81,23 @@ def drop_null_bias(
             f"{parameter} [{bias.numel()}]; the rest of a packed bias counts: set "
             "these rows to 0 and leave it"
         )
-    above = _module(model, path.rpartition(".")[0], path) if path else owner
-    if not isinstance(owner, AFFINE) or last != "bias" or isinstance(above, FUSED):
+    if not works:
+        above = model.get_submodule(path.rpartition(".")[0]) if path else owner
         kind = type(above if isinstance(above, FUSED) else owner).__name__
         raise InputError(
-            f"expected the bias of a linear or convolution layer, got {parameter} "
-            f"{list(bias.shape)}: {kind} does not work without it; set it to 0 and "
-            "leave it"
+            f"expected the bias of a linear, convolution or layer norm layer, got "
+            f"{parameter} {list(bias.shape)}: {kind} does not work without it; set it "
+            "to 0 and leave it"
         )
     after = None if norm is None else _statistics(model, norm, bias)
+    held = dict(model.named_parameters())
     with or_as_before(owner), or_as_before(after or owner), torch.no_grad():
         if after is not None and after.running_mean is not None:
             mean = after.running_mean
             mean.copy_(mean.cpu().double() - bias.cpu().double())  # mps has none
         owner.register_parameter("bias", None)
-    for one in each(optimizer) if optimizer is not None else ():
-        _let_go(one, bias)
-
-
-def _let_go(optimizer: Any, bias: nn.Parameter) -> None:
-    for group in optimizer.param_groups:
-        kept = [p is not bias for p in group["params"]]
-        for key in {"params", "param_names"} & group.keys():
-            group[key] = [v for v, stays in zip(group[key], kept, strict=True) if stays]
-    optimizer.state.pop(bias, None)
+    if optimizer is not None:
+        migrate(optimizer, held, model)
 
 
 def _statistics(model: nn.Module, path: str, bias: nn.Parameter) -> BATCH_NORMS:
