@@ -53,7 +53,7 @@ class Stored:
             yield 0, self.others[name].detach()
             return
         entry = self._entry(name)
-        if not entry.shape:
+        if not (entry.shape and entry.shape[0]):
             yield 0, read(entry)
             return
         count, size = entry.shape[0], entry.stop - entry.start

@@ -160,42 +160,55 @@ class _Run:
         if node in self.held:
             return self.held[node]
         if node.op == "placeholder" and node.name in self.names:
-            pieces = [found for _, found in self.blocks(self.names[node.name])]
-            alike: dict[tuple[int, ...], Tensor] = {}
-            found: list[Tensor] = []
-            for each in zip(*pieces, strict=True):
-                key = tuple(map(id, each))
-                if key not in alike:
-                    alike[key] = _cat(each)
-                found.append(alike[key])
-            return found
+            return self.whole(self.names[node.name])
         raise InputError(
             f"expected a graph that can be computed operation by operation, got "
             f"{node.op} {node.name}; load the checkpoint whole"
         )
 
-    def blocks(self, owner: str) -> Iterator[tuple[int, list[Tensor]]]:
-        """Yield the rows of a tensor for all variants."""
+    def whole(self, owner: str) -> list[Tensor]:
+        """Return a tensor for all variants; those that are alike share it."""
+        kinds, which = self.kinds(owner)
+        shape = self.store.shape(owner)
+        found: list[Tensor] = []
+        for first, rows in self.blocks(owner, kinds):
+            if rows[0].shape == shape:
+                found = rows
+                break
+            found = found or [part.new_empty(shape) for part in rows]
+            for into, part in zip(found, rows, strict=True):
+                into[first : first + len(part)] = part
+        return [found[i] for i in which]
+
+    def kinds(self, owner: str) -> tuple[list[Sequence[Edit]], list[int]]:
+        """Return what is done to a tensor, each once, and which of it by variants."""
+        every = [tuple(edits.get(owner, ())) for edits in self.variants]
+        keys = [tuple(map(id, edits)) for edits in every]
+        once = dict(zip(keys, every, strict=True))
+        return list(once.values()), [list(once).index(key) for key in keys]
+
+    def blocks(
+        self, owner: str, kinds: Sequence[Sequence[Edit]]
+    ) -> Iterator[tuple[int, list[Tensor]]]:
+        """Yield the rows of a tensor for all that is done to it."""
         for first, block in self.store.blocks(owner):
             plain = _wide(block) if self.wide else block
-            # most variants do the same to a tensor, or nothing
-            alike: dict[tuple[int, ...], Tensor] = {(): plain}
-            found: list[Tensor] = []
-            for edits in self.variants:
-                mine = edits.get(owner, ())
-                key = tuple(map(id, mine))
-                if key not in alike:
-                    alike[key] = _edited(block, first, mine).to(plain.dtype)
-                found.append(alike[key])
-            yield first, found
+            yield (
+                first,
+                [
+                    _edited(block, first, e).to(plain.dtype) if e else plain
+                    for e in kinds
+                ],
+            )
 
     def linear(self, node: fx.Node) -> list[Any]:
         x, weight, bias = self.operands(node, 3)
         inputs, owner = self.values(x), self.names[weight.name]
         added = self.values(bias) if bias is not None else [None]
         parts: list[list[Tensor]] = [[] for _ in self.variants]
-        for first, found in self.blocks(owner):
-            for i, rows in enumerate(found):
+        kinds, which = self.kinds(owner)
+        for first, found in self.blocks(owner, kinds):
+            for i, rows in enumerate(found[kind] for kind in which):
                 more = added[i % len(added)]
                 more = more if more is None else more[first : first + len(rows)]
                 parts[i].append(linear(inputs[i % len(inputs)], rows, more))
