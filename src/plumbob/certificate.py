@@ -16,10 +16,11 @@ class Certificate:
     `identity_ulps` is that of the rewritten model in float64 and `bound` what rounding
     there may come to; a wrong theorem exceeds it by orders of magnitude. `stored_ulps`
     is the distance of the rewritten model in its own dtype from the float64 values of
-    the model before, and `rounding` that of the model before itself. `probes` counts
-    the comparisons in which an output was finite somewhere; all but the first were of
-    random parameters and inputs where `random_parameters` and `random_inputs` say so.
-    Parameters as they are prove less, as a theorem would hold for all, and the bound
+    the model before, and `rounding` that of the model before itself (in float64 what
+    an ulp of the parameters, up or down, makes of it). `probes` counts the comparisons
+    in which an output was finite somewhere; all but the first were of random parameters
+    and inputs where `random_parameters` and `random_inputs` say so. Parameters as they
+    are prove less, as a theorem would hold for all, and the bound
     counts that those after are rounded to be stored. `removed`, `added`,
     `changed` and `frozen` are parameters and buffers by name; `places` where the
     `rewrite` was done, and `code` the rule that reports it ("": none does).

@@ -37,6 +37,31 @@ def test_the_same_model_has_no_error_at_all():
     assert not (proof.side_effects)
 
 
+def deep(dtype):
+    torch.manual_seed(0)
+    layers = [nn.Linear(256, 256) for _ in range(6)]
+    return nn.Sequential(*layers).to(dtype), torch.randn(8, 256, dtype=dtype)
+
+
+def test_a_model_in_float64_rounds_about_as_in_float32():
+    """There it is its own truth: an ulp of the parameters stands for its rounding."""
+    model, x = deep(torch.float32)
+    single = certify(model, nothing, x)
+    double = certify(model.double(), nothing, x.double())
+    assert double.stored_ulps == 0
+    assert single.rounding < double.rounding < 8 * single.rounding
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("ulps", "precise"), [(1, True), (100, False)])
+def test_what_is_off_by_many_ulps_is_told_in_every_dtype(dtype, ulps, precise):
+    model, x = deep(dtype)
+    factor = 1 + ulps * torch.finfo(dtype).eps
+    proof = certify(model, partial(scale, factor=factor), x)
+    assert proof.precise is precise
+    assert proof.holds is (dtype is torch.float64)
+
+
 @pytest.mark.parametrize("factor", [1 + 1e-8, 1.001, 0.0, float("nan")])
 def test_a_change_too_small_for_float32_shows_in_float64(factor):
     assert not certify(net(), partial(scale, factor=factor), X).holds

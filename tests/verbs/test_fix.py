@@ -147,6 +147,19 @@ def test_a_rewrite_is_selected_by_its_name():
     assert [c.rewrite for c in proof.certificates] == ["fold-batch-norm"]
 
 
+def test_a_deep_model_in_float64_is_mended():
+    torch.manual_seed(0)
+    layers = [
+        nn.Linear(256, 256) if i % 2 else nn.BatchNorm1d(256) for i in range(1, 13)
+    ]
+    model = nn.Sequential(*layers).double()
+    model(x := torch.randn(16, 256).double())
+    _, proof = plumbob.fix(model, x, select="PB312")
+    assert not proof.refused
+    (made,) = proof.certificates
+    assert 4 < made.stored_ulps < 2 * made.rounding < 100
+
+
 def test_what_no_rule_reports_goes_by_the_name_of_its_rewrite():
     torch.manual_seed(0)
     model = nn.Sequential(nn.LayerNorm(4, bias=False), nn.Linear(4, 3))

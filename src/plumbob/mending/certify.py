@@ -160,9 +160,14 @@ def compare(
                     truth = _run(wide, batch, training, seed)
                     shows &= any(bool(t.isfinite().any()) for t in truth)
                     identity = max(identity, _far(new, batch, training, seed, truth))
-                    noise = max(noise, _far(jittered, batch, training, seed, truth))
+                    one_ulp = _far(jittered, batch, training, seed, truth)
+                    noise = max(noise, one_ulp)
                 if not number:
-                    rounding = max(rounding, _far(mine, given, training, seed, truth))
+                    own = _far(mine, given, training, seed, truth)
+                    # a model in float64 is its own truth; to round as it is computed
+                    # is, to first order, to compute with other parameters
+                    own = max(own, one_ulp if dtype is torch.float64 else 0.0)
+                    rounding = max(rounding, own)
                     stored = max(stored, _far(other, given, training, seed, truth))
             tried += shows
     bound = min(max(LEAST_BOUND, 100 * noise), MOST_BOUND)
