@@ -92,7 +92,6 @@ def evaluate(
     kept: dict[fx.Node, list[Any]] = {}
     for number, node in enumerate(order):
         if node in wanted:
-            torch.manual_seed(number)  # what a graph draws is the same for all
             result = run.results(node, number)
             if node in keep:
                 kept[node] = result
@@ -133,8 +132,10 @@ class _Run:
             return self.embedding(node)
         sources = {n: self.values(n) for n in node.all_input_nodes}
         results: list[Any] = []
+        draws = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
         for i in range(len(self.variants)):
-            torch.manual_seed(seed)
+            if draws:
+                torch.manual_seed(seed)  # the same for all
             mine = {n: found[i % len(found)] for n, found in sources.items()}
             results.append(self.call(node, mine))
         return results
