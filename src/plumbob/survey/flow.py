@@ -42,7 +42,8 @@ class Flow:
         self.order = {node: i for i, node in enumerate(nodes)}
         self.arguments = {node: _arguments(node) for node in nodes}
         numbers = {n.name for n in nodes if _number(n)}
-        self.read = _ancestors(nodes, graph.outputs | numbers)
+        self.ends = graph.outputs | graph.states
+        self.read = _ancestors(nodes, self.ends | numbers)
         self.placeholders: dict[str, list[fx.Node]] = {}
         depends: set[fx.Node] = set()
         self.sums: dict[fx.Node, int] = {}
@@ -88,7 +89,7 @@ class Flow:
         through: dict[str, None] = {}
         steps = Steps(" and ".join(sorted(names)))
         names |= set(avoid)
-        seen = any(node.name in self.graph.outputs for node in seeds)
+        seen = any(node.name in self.ends for node in seeds)
         todo: list[tuple[int, fx.Node]] = []
         queued: set[fx.Node] = set()
 
@@ -126,7 +127,7 @@ class Flow:
                 queue(node)
                 # One that varies along all axes with the input hardly ever ends:
                 # to call it seen at once costs no soundness and saves the walk.
-                seen = node.name in self.graph.outputs or _hopeless(kept[0])
+                seen = node.name in self.ends or _hopeless(kept[0])
                 seen = seen or node.meta.get("val") is None
         seen = seen or not self.carriers.consistent(carriers, self.read)
         told = () if seen else steps.lines()

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import operator
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -34,7 +35,8 @@ class Graph:
     tensors that are not registered count as buffers. Tied weights, also under two
     placeholders, have one name. `inputs` are the placeholders of the user's tensors,
     `outputs` the nodes whose values the model returns (the graph's output node also
-    lists updated buffers). `given` holds the values of the inputs that are no
+    lists updated buffers), `states` those that stay in buffers for later calls, but for
+    the statistics of norms. `given` holds the values of the inputs that are no
     floating-point numbers: indices, lengths, masks; `constants` those of tensors that
     are registered nowhere. `traced` is what was exported.
     """
@@ -51,6 +53,7 @@ class Graph:
         default_factory=dict[str, torch.Tensor]
     )
     traced: Traced | None = None
+    states: frozenset[str] = frozenset()
 
 
 def canonical(model: nn.Module) -> dict[str, str]:
@@ -136,7 +139,17 @@ def export(
             if isinstance(constant := program.constants.get(name), torch.Tensor)
         },
         traced=traced,
+        states=frozenset(_states(program)),
     )
+
+
+def _states(program: torch.export.ExportedProgram) -> Iterator[str]:
+    """Yield the nodes that update buffers, but for those of batch norms."""
+    updates = program.graph_signature.buffers_to_mutate
+    for node in program.graph.nodes:
+        by = str(node.args[0].target) if node.target is operator.getitem else ""
+        if node.name in updates and "batch_norm" not in by:
+            yield node.name
 
 
 def record(
