@@ -13,7 +13,7 @@ import plumbob
 from fixing import VALUES, mended
 from nullity import randomised
 from plumbob.errors import InputError
-from theorems import Head, normals, tokens
+from theorems import Head, bert, normals, tokens
 
 
 class Ends(nn.Module):
@@ -244,6 +244,32 @@ def test_hooks_elsewhere_see_nothing():
     assert mended(model, data, depth=2, select=VALUES).done == {"PB301": {"0.bias"}}
 
 
+def hidden_states(*, returned):
+    """A model that was asked for its hidden states once, or is asked each time."""
+    torch.manual_seed(0)
+    model, data = bert().eval(), {"input_ids": tokens()}
+    model.encoder.layer = model.encoder.layer[:1]
+    model = randomised(model).float()
+    model(**data, output_hidden_states=True)
+    assert model.encoder.layer[0]._forward_hooks  # they stay
+    if returned:
+        data |= {"output_hidden_states": True}
+    return mended(model, data, depth=5, select=VALUES)
+
+
+def test_hooks_that_transformers_leaves():
+    result = hidden_states(returned=False)
+    assert not result.refused
+    assert set(result.done) == {"PB303", "PB304", "PB305", "PB309"}
+    assert "embeddings.LayerNorm.bias" in result.done["PB309"]
+
+
+def test_hidden_states_that_are_returned():
+    result = hidden_states(returned=True)
+    assert set(result.done) == {"PB303", "PB304", "PB305", "PB309"}
+    assert "embeddings.LayerNorm.bias" not in result.done["PB309"]
+
+
 def test_a_hook_on_a_carrier():
     model, data = at_random(bent(nn.Identity()))
     model[2].register_forward_hook(lambda *_: None)
@@ -268,7 +294,9 @@ def test_old_weight_norm():
     """It keeps the weight as a plain tensor, which cannot be copied."""
     model, data = at_random(buffered(nn.Linear(5, 4)))
     nn.utils.weight_norm(model[0])
-    with pytest.raises(InputError, match="cannot be copied"):
+    with pytest.raises(
+        InputError, match=r"cannot be copied .*; take out .*remove_weight"
+    ):
         plumbob.fix(model, data)
 
 

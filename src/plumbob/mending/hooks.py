@@ -12,12 +12,16 @@ HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+# Transformers leaves hooks where hidden states were asked for once. They do nothing but
+# when a call asks again, and then what they see is in the outputs, and in their graph.
+CAPTURES = "transformers.utils.output_capturing"
 
 
 def hooked(model: nn.Module, names: Iterable[str], walks: Iterable[Walk]) -> str | None:
     """Return why hooks forbid a rewrite, or None where no hook sees it.
 
-    A hook sees the parameters of its module, and what enters and leaves it.
+    A hook sees the parameters of its module, and what enters and leaves it. A model
+    that was asked for its hidden states is as good as one that was not yet.
 
     Args:
         model: whose modules may have hooks.
@@ -27,10 +31,16 @@ def hooked(model: nn.Module, names: Iterable[str], walks: Iterable[Walk]) -> str
     modules = dict(model.named_modules(remove_duplicate=False))
     owners = (name.rpartition(".")[0] for name in names)
     for path in (*owners, *(p for walk in walks for p in _crossed(walk))):
-        if path in modules and any(getattr(modules[path], kind) for kind in HOOKS):
+        if path in modules and any(_sees(modules[path])):
             place = path or type(model).__name__
             return f"{place} has hooks, which would see the change; remove them first"
     return None
+
+
+def _sees(module: nn.Module) -> Iterator[bool]:
+    for kind in HOOKS:
+        for hook in getattr(module, kind).values():
+            yield getattr(hook, "__module__", None) != CAPTURES
 
 
 def _crossed(walk: Walk) -> Iterator[str]:

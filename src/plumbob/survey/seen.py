@@ -54,9 +54,8 @@ def _tensors(named: list[tuple[str, Tensor]]) -> list[object]:
 
 
 def _hooks(owner: object) -> list[object]:
-    held = vars(owner).items()
-    of: list[dict[Any, Any]] = [h for n, h in held if "_hooks" in n and h is not None]
-    return [[*hooks.values()] for hooks in of]
+    held: list[Any] = [value for name, value in vars(owner).items() if "_hooks" in name]
+    return [[*hooks.values()] for hooks in held if isinstance(hooks, dict)]
 
 
 def _leaves(values: Any) -> Iterator[object]:

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound=nn.Module)
 
 
-def copied(model: "Model", optimizer: Any) -> "tuple[Model, Any]":
+def copied(model: "Model", optimizer: Any, advice: str) -> "tuple[Model, Any]":
     """Copy both together, so that the one still holds the other's parameters.
 
     Raises:
-        InputError: something in them cannot be copied.
+        InputError: something in them cannot be copied; the advice is what to do.
     """
     from plumbob.survey.guard import same_random
 
@@ -26,8 +26,7 @@ def copied(model: "Model", optimizer: Any) -> "tuple[Model, Any]":
             return copy.deepcopy((model, optimizer))
     except Exception as error:  # whatever the user's modules raise
         raise InputError(
-            f"{type(model).__name__} cannot be copied ({one_line(error)}); build it "
-            "once more and apply with in_place=True"
+            f"{type(model).__name__} cannot be copied ({one_line(error)}); {advice}"
         ) from error
 
 

@@ -135,7 +135,8 @@ def apply(
     if isinstance(findings, Report):
         _belongs(findings, model)
     if not in_place:
-        model, optimizer = copied(model, optimizer)
+        advice = "build it once more and apply with in_place=True"
+        model, optimizer = copied(model, optimizer, advice)
     report = findings if isinstance(findings, Report) else None
     with all_or_nothing(model, optimizer) if in_place else nullcontext():
         for finding, left in follow(roots, report, model, optimizer, raises=one):

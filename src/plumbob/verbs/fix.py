@@ -80,7 +80,8 @@ def fix(
     copyable(model)
     batch = next(batches(model, data, limit=1))
     before = sum(p.numel() for p in model.parameters())
-    mended, held = copied(model, optimizer)
+    advice = "take out what is in the way (remove_weight_norm), or fix it before it ran"
+    mended, held = copied(model, optimizer, advice)
     found = Mended(goal=aim, mode=mode, before=before, model=type(model).__name__)
     plan = None
     for _ in range(_ROUNDS):
