@@ -111,3 +111,18 @@ def test_check_has_no_more_to_say():
     mended, proof = plumbob.fix(model, x, select="merge-duplicate-units")
     assert [c.rewrite for c in proof.certificates] == ["merge-duplicate-units"]
     assert "PB107" not in codes({"model": mended, "data": x})
+
+
+class Branching(nn.Sequential):
+    """Its way depends on the values, so that one run does not tell of all."""
+
+    def forward(self, x):
+        return super().forward(x if float(x.sum()) < 1e9 else x[:1])
+
+
+def test_one_recorded_run_is_told_and_not_enough():
+    model, x = Branching(*duplicate_units(leans=True)["model"]), drawn(8, 4)
+    (finding,) = plumbob.check(model, x, select="PB107").findings
+    assert "plumbob fix --select PB107" in finding.remedy.advice
+    (why,) = refusals(merge_duplicate_units, model, x)
+    assert "one recorded run only" in why

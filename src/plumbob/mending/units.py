@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from plumbob.errors import InputError
 from plumbob.mending.exchange import called, sole_call
 from plumbob.mending.hooks import hooked, stack
+from plumbob.mending.moves import ONE_PATH
 from plumbob.survey.affine import Affine
 from plumbob.survey.graph import Graph
 from plumbob.survey.hidden import Hidden, shared
@@ -44,8 +45,11 @@ def layer(model: nn.Module, graph: Graph, found: Hidden) -> Layer:
     """Return the modules of hidden units.
 
     Raises:
-        InputError: others read the units, or a module may not be changed.
+        InputError: others read the units, a module may not be changed, or the graph is
+            one recorded run.
     """
+    if graph.on_this_path:
+        raise InputError(ONE_PATH)
     writer = owner(found.use.weight.name)
     if found.obstacles:
         raise InputError(

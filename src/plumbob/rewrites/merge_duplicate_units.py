@@ -67,7 +67,7 @@ def merge_duplicate_units(plan: Plan) -> Iterator[Offered]:
         a given input-output map.
     """
     graph = plan.structure.graphs.get(False)
-    if plan.goal != "inference" or graph is None or graph.on_this_path:
+    if plan.goal != "inference" or graph is None:
         return
     values = named(plan.model, graph)
     if any(p.is_meta for p in plan.model.parameters()):
