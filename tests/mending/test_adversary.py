@@ -1,9 +1,15 @@
 """Models of a hostile stranger: what one call does not show."""
 
+import copy
+
+import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import plumbob
+from plumbob.mending.sizes import resized
+from plumbob.survey.batches import Batch
 
 X = torch.linspace(-2, 2, 40).reshape(5, 8).sin()
 
@@ -36,3 +42,83 @@ def test_what_stays_in_a_buffer_for_the_next_step_is_seen():
     with torch.no_grad():
         for _ in range(2):
             assert torch.equal(model(X), fixed(X))
+
+
+class Branches(nn.Module):
+    """A long sequence bends; a short one, as it was traced with, does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.map, self.norm = nn.Linear(8, 8), nn.LayerNorm(8)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.map(x)
+        return self.out(self.norm(z.relu() if x.shape[1] > 5 else z))
+
+
+class Same(nn.Conv2d):
+    """Pads with zeros where the stride does not fit, and not at all where it does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        short = -x.shape[-1] % 2
+        x = functional.pad(x, (0, short, 0, short)) if short else x
+        return super().forward(x)
+
+
+def same_function(one: nn.Module, other: nn.Module, x: Tensor) -> bool:
+    with torch.no_grad():
+        return torch.allclose(one.eval()(x), other.eval()(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("goal", ["inference", "training"])
+def test_another_path_at_another_size(goal):
+    torch.manual_seed(0)
+    model = Branches()
+    fixed, proof = plumbob.fix(model, torch.randn(2, 4, 8), goal=goal, select="PB305")
+    assert [r.place for r in proof.refused] == ["map.bias", "map.weight"]
+    assert same_function(model, fixed, torch.randn(2, 9, 8))
+
+
+def test_zeros_are_padded_with_at_another_size():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Same(4, 6, 2, 2))
+    fixed, proof = plumbob.fix(model, torch.randn(2, 3, 8, 8), select="PB310")
+    assert proof.refused[0].place == "0.bias"
+    assert same_function(model, fixed, torch.randn(2, 3, 7, 7))
+
+
+def test_prove_looks_at_other_sizes():
+    torch.manual_seed(0)
+    before, x = Branches(), torch.randn(2, 4, 8)
+    after = copy.deepcopy(before)
+    after.map.bias.data -= after.map.bias.data.mean()
+    after.map.weight.data -= after.map.weight.data.mean(0)
+    assert not plumbob.prove(before, after, x).holds
+
+
+class Table(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.place = nn.Embedding(6, 8)
+
+    def forward(self, x: Tensor, *, mask: Tensor) -> Tensor:
+        return (x + self.place(torch.arange(x.shape[1]))) * mask[..., None]
+
+
+def test_sizes_change_together_and_as_far_as_the_model_takes_them():
+    given = Batch(args=(X[None],), kwargs={"mask": torch.ones(1, 5)}, samples=1)
+    found = resized(Table(), given)
+    assert found.args[0].shape == (2, 4, 8)  # a table ends at 6, features are fixed
+    assert found.kwargs["mask"].shape == (2, 4)
+
+
+def test_what_does_not_run_elsewhere_stays():
+    class Fussy(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape != (5, 8):
+                raise ValueError("no")
+            return super().forward(x)
+
+    given = Batch(args=(X,), samples=5)
+    assert resized(Fussy(8, 2), given) is given

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from plumbob.certificate import Certificate
 from plumbob.errors import InputError, one_line
 from plumbob.mending.differences import differences, side_effects_of
+from plumbob.mending.sizes import resized
 from plumbob.survey.batches import Batch, batches
 from plumbob.survey.graph import NORMS, tensors
 from plumbob.survey.guard import untouched
@@ -41,6 +42,7 @@ def certify(
     kept: Collection[str] = (),
     probes: int = 3,
     seed: int = 0,
+    other: Batch | None = None,
 ) -> Certificate:
     """Test that a rewrite leaves a model the same function; the model is untouched.
 
@@ -65,9 +67,10 @@ def certify(
         kept: parameters whose values the theorem is about: they stay as given. A unit
             that is dead by its weights is so only with these.
         probes: comparisons: the first of the given batch and parameters, the others
-            of random ones. Inputs that are no floating-point numbers, or not finite,
-            stay as given.
+            of random ones, the last at other sizes where the model takes them. Inputs
+            that are no floating-point numbers, or not finite, stay as given.
         seed: of the random values and of what the model draws.
+        other: the batch of other sizes, where it is known.
 
     Raises:
         InputError: the claim is none of sameness, the model cannot run on the data,
@@ -94,6 +97,7 @@ def certify(
         kept=kept,
         probes=probes,
         seed=seed,
+        other=other,
     )
 
 
@@ -108,6 +112,7 @@ def compare(
     probes: int = 3,
     seed: int = 0,
     random_parameters: bool = True,
+    other: Batch | None = None,
 ) -> Certificate:
     """Test that what a rewrite makes of a model is the same function; see `certify`.
 
@@ -124,6 +129,7 @@ def compare(
         random_parameters: whether the rewrite follows the parameters it is given; if
             not, they stay, and integers among the inputs are drawn anew from those
             given, too, so that there is more than one comparison.
+        other: the batch of other sizes, where it is known.
 
     Raises:
         InputError: the claim is none of sameness, a model cannot run on the data, or
@@ -135,17 +141,19 @@ def compare(
             f"got {claim.value}; there is nothing to certify"
         )
     given = data if isinstance(data, Batch) else next(batches(model, data, limit=1))
+    other = resized(model, given) if other is None else other
     modes = [True, False] if claim is Safety.EXACT else [False]
     dtype = _dtype(model)
     ulp = torch.finfo(dtype).eps
     tried, identity, noise, rounding, stored = 0, 0.0, 0.0, 0.0, 0.0
     with untouched(model), torch.no_grad():
-        mine, other = copy.deepcopy(model), rewrite(model)
-        removed, added, changed, frozen = differences(mine, other)
-        side_effects = tuple(side_effects_of(mine, other))
+        mine, after = copy.deepcopy(model), rewrite(model)
+        removed, added, changed, frozen = differences(mine, after)
+        side_effects = tuple(side_effects_of(mine, after))
         for number in range(probes):
             torch.manual_seed(seed + number)
-            wide, batch = _wide(model), _cast(given)
+            wide = _wide(model)
+            batch = _cast(other if 0 < number == probes - 1 else given)
             if number:
                 batch = drawn(batch, integers=not random_parameters)
             if number and random_parameters:
@@ -168,7 +176,7 @@ def compare(
                     # is, to first order, to compute with other parameters
                     own = max(own, one_ulp if dtype is torch.float64 else 0.0)
                     rounding = max(rounding, own)
-                    stored = max(stored, _far(other, given, training, seed, truth))
+                    stored = max(stored, _far(after, given, training, seed, truth))
             tried += shows
     bound = min(max(LEAST_BOUND, 100 * noise), MOST_BOUND)
     if not random_parameters:  # those after are rounded to be stored: a few ulps each

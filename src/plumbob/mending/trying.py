@@ -27,16 +27,20 @@ def tried(
     way: Way,
     optimizer: Any,
     seed: int,
+    other: Batch | None = None,
 ) -> tuple[list[Certificate], list[Refusal]]:
     """Take up the offers of one rewrite, in place, as far as they are certified.
 
-    All are tried at once, and where that fails each by itself.
+    All are tried at once, and where that fails each by itself. `other` is the batch of
+    other sizes, where it is known.
     """
     if not offers or _settled(model, offers, way):
         return [], []
-    made = _certificate(model, batch, offers, way, seed)
+    made = _certificate(model, batch, offers, way, seed, other)
     if isinstance(made, str) and len(offers) > 1:
-        parts = [tried(model, batch, [one], way, optimizer, seed) for one in offers]
+        parts = [
+            tried(model, batch, [one], way, optimizer, seed, other) for one in offers
+        ]
         return [c for p in parts for c in p[0]], [r for p in parts for r in p[1]]
     first = offers[0]
     if isinstance(made, str):
@@ -84,7 +88,12 @@ def _act(model: nn.Module, *, offers: Sequence[Offer], way: Way) -> None:
 
 
 def _certificate(
-    model: nn.Module, batch: Batch, offers: Sequence[Offer], way: Way, seed: int
+    model: nn.Module,
+    batch: Batch,
+    offers: Sequence[Offer],
+    way: Way,
+    seed: int,
+    other: Batch | None,
 ) -> Certificate | str:
     """Return the certificate, or why there is none."""
     exact = all(offer.safety is Safety.EXACT for offer in offers)
@@ -94,7 +103,14 @@ def _certificate(
     kept = frozenset[str]().union(*(offer.kept for offer in offers))
     try:
         made = certify(
-            model, act, batch, claim=claim, steps=tuple(steps), kept=kept, seed=seed
+            model,
+            act,
+            batch,
+            claim=claim,
+            steps=tuple(steps),
+            kept=kept,
+            seed=seed,
+            other=other,
         )
     except InputError as error:
         return str(error)

@@ -68,6 +68,7 @@ def fix(
     from plumbob.mending.mended import Mended
     from plumbob.mending.offer import Offer
     from plumbob.mending.plan import planned
+    from plumbob.mending.sizes import resized
     from plumbob.rewrites import ON_DEMAND, REWRITES
     from plumbob.survey.batches import batches
     from plumbob.survey.writable import copyable
@@ -83,6 +84,7 @@ def fix(
     advice = "take out what is in the way (remove_weight_norm), or fix it before it ran"
     mended, held = copied(model, optimizer, advice)
     found = Mended(goal=aim, mode=mode, before=before, model=type(model).__name__)
+    other = resized(mended, batch)
     plan = None
     for _ in range(_ROUNDS):
         stale, done = True, False
@@ -95,7 +97,7 @@ def fix(
                 for offer in rewrite(plan)
                 if chosen is None or {offer.code, offer.rewrite} & chosen
             ]
-            did = _done(mended, batch, places, found, mode, held, seed, tell)
+            did = _done(mended, (batch, other), places, found, mode, held, seed, tell)
             stale = did and any(isinstance(p, Offer) and p.structural for p in places)
             done = done or did
         if not done:
@@ -206,7 +208,7 @@ def _follow(
 
 def _done(
     model: "nn.Module",
-    batch: Any,
+    fed: tuple[Any, Any],
     places: "list[Any]",
     found: "Mended",
     mode: Any,
@@ -220,7 +222,8 @@ def _done(
 
     offers = [place for place in places if isinstance(place, Offer)]
     refusals = [place for place in places if not isinstance(place, Offer)]
-    certificates, failed = tried(model, batch, offers, mode, optimizer, seed)
+    batch, other = fed
+    certificates, failed = tried(model, batch, offers, mode, optimizer, seed, other)
     known = dict(model.named_parameters())
     done = {n for n, p in known.items() if not (p.requires_grad or p.any())}
     for refusal in (*refusals, *failed):

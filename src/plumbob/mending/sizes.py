@@ -1,0 +1,87 @@
+"""The same call at other sizes, where a model may do other things."""
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from plumbob.survey.batches import Batch
+from plumbob.survey.guard import same_random
+
+MOST = 1 << 18  # numbers in a tensor that is still made larger
+
+Axes = list[tuple[int, int]]  # which tensor, and which axis of it
+
+
+def resized(model: nn.Module, batch: Batch) -> Batch:
+    """Return a batch of other sizes, as far as a model takes them; values repeat.
+
+    Why:
+        A graph is that of one size. At another a model may pad to whole windows or
+        take another branch, and what was proved does not hold there.
+
+    A size, wherever it is met, becomes one less than twice as large, or one less. The
+    model is untouched.
+    """
+    leaves, spec = pytree.tree_flatten((batch.args, dict(batch.kwargs)))
+    tensors = {i: t for i, t in enumerate(leaves) if isinstance(t, Tensor)}
+    if any(t.layout != torch.strided or t.is_nested for t in tensors.values()):
+        return batch
+    own = copy.deepcopy(model)
+    modes = [mode for mode in (False, True) if _runs(own, batch, mode)]
+
+    def taken(axes: Axes, size: int) -> bool:
+        nonlocal leaves, batch
+        found = [*leaves]
+        for i, axis in axes:
+            found[i] = _resized(found[i], axis, size)
+        args, kwargs = pytree.tree_unflatten(found, spec)
+        made = Batch(args=args, kwargs=kwargs, samples=batch.samples)
+        runs = all(_runs(own, made, mode) for mode in modes)
+        if runs:
+            leaves, batch = found, made
+        return runs
+
+    sizes = dict.fromkeys(n for t in tensors.values() for n in t.shape if n)
+    for size in sizes if modes else ():
+        ways = product(_axes(tensors, size), _new(tensors, size))
+        any(taken(axes, new) for axes, new in ways)
+    return batch
+
+
+def _axes(tensors: Mapping[int, Tensor], size: int) -> Iterator[Axes]:
+    """Yield all axes of a size together, and then each by itself."""
+    shapes = ((i, enumerate(t.shape)) for i, t in tensors.items())
+    every = [(i, axis) for i, shape in shapes for axis, n in shape if n == size]
+    yield every
+    if len(every) > 1:
+        yield from ([one] for one in every)
+
+
+def _new(tensors: Mapping[int, Tensor], size: int) -> list[int]:
+    """Return what may become of a size, what is tried first first.
+
+    An index beyond a table is an error on a processor and the end of an accelerator.
+    """
+    small = all(t.numel() <= MOST and t.device.type == "cpu" for t in tensors.values())
+    return [2 * size - (size > 1)] * small + [size - 1] * (size > 2)
+
+
+def _resized(t: Tensor, axis: int, size: int) -> Tensor:
+    return torch.cat((t, t), axis).narrow(axis, 0, size)
+
+
+@torch.no_grad()
+def _runs(model: nn.Module, batch: Batch, training: bool) -> bool:
+    args, kwargs = copy.deepcopy((batch.args, dict(batch.kwargs)))
+    with same_random(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model.train(training)(*args, **kwargs)
+        except Exception:  # whatever a model raises at a size that it is not built for
+            return False
+    return True
