@@ -70,3 +70,14 @@ def test_a_norm_over_an_image_loses_one_direction():
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.LayerNorm((4, 5, 5)))
     (finding,) = found(model, torch.randn(3, 2, 7, 7))
     assert finding.evidence["directions"] == 1
+
+
+def test_a_norm_over_the_positions_loses_the_whole_bias():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.LayerNorm((5, 5)))
+    x = torch.randn(3, 2, 7, 7)
+    (finding,) = found(model, x)
+    assert finding.evidence["directions"] == finding.evidence["elements"] == 4
+    assert finding.message.endswith("each is the same for all units of the norm")
+    assert finding.remedy.advice.startswith("Build this layer with bias=False (plumbob")
+    fixed, _ = plumbob.fix(model, x, select="PB305")
+    assert fixed[0].bias is None

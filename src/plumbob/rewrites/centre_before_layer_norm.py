@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.mending.moves import Offered, centred
+from plumbob.mending.moves import Offered, centred, cleared
 from plumbob.mending.plan import Plan
 
 
@@ -16,7 +16,8 @@ def centre_before_layer_norm(plan: Plan) -> Iterator[Offered]:
     Exact when:
         In training and inference: every path ends in a layer norm over all units, or
         in something else that removes a constant. W x + 1 (a.x) is W x then, and a row
-        of a table may be moved by a number of its own.
+        of a table may be moved by a number of its own. A bias whose elements are each
+        the same for all units, as that of a map over positions, goes as a whole.
 
     Not when:
         One reader has no norm: the residual stream or hidden states are returned. The
@@ -48,3 +49,5 @@ def centre_before_layer_norm(plan: Plan) -> Iterator[Offered]:
     """
     for proof in plan.common("layer-norm"):
         yield centred(plan, proof, rewrite="centre-before-layer-norm", code="PB305")
+    for proof in plan.null("layer-norm"):  # each element is one for all units
+        yield cleared(plan, proof, rewrite="centre-before-layer-norm", code="PB305")

@@ -55,19 +55,20 @@ def constant_before_layer_norm(survey: Survey) -> Iterator[Finding]:
         if tensor and tensor.count == numbers["elements"]:
             numbers["common"] = tensor.mean
         now = " (now {common})" if "common" in numbers else ""
+        lost = f"one number added to all{now}"
+        advice = (
+            "Leave it, or centre these values before you compare, merge or average "
+            "models {fix}."
+        )
+        if all(p.direction == "each" for p in proofs):
+            lost = "each is the same for all units of the norm"
+            advice = "Build this layer with bias=False {fix}."
         yield Finding(
             site=parameter,
             message="layer norm removes {directions} "
-            "{directions:direction|directions} of these {elements} elements: "
-            f"one number added to all{now}",
+            "{directions:direction|directions} of these {elements} elements: " + lost,
             cause="it subtracts the mean over the units, and a common constant with it",
             evidence=numbers,
-            remedy=by_fix(
-                survey,
-                "Leave it, or centre these values before you compare, merge or "
-                "average models {fix}.",
-                "PB305",
-                proofs,
-            ),
+            remedy=by_fix(survey, advice, "PB305", proofs),
             steps=told(proofs),
         )
