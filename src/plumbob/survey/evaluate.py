@@ -5,8 +5,11 @@ held are what the operations still to come need and the operands of one, and of 
 that a linear map multiplies no more than a block of its rows.
 """
 
+import ctypes
 import operator
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from math import prod
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -21,6 +24,7 @@ from plumbob.survey.graph import Graph
 
 Edits = Mapping[str, Sequence[Edit]]
 NONE: Edits = {}
+LARGE = 1 << 20  # numbers
 
 
 @runtime_checkable
@@ -192,15 +196,16 @@ class _Run:
         self, owner: str, kinds: Sequence[Sequence[Edit]]
     ) -> Iterator[tuple[int, list[Tensor]]]:
         """Yield the rows of a tensor for all that is done to it."""
+        large = prod(self.store.shape(owner)) > LARGE
         for first, block in self.store.blocks(owner):
             plain = _wide(block) if self.wide else block
-            yield (
-                first,
-                [
-                    _edited(block, first, e).to(plain.dtype) if e else plain
-                    for e in kinds
-                ],
-            )
+            found = [
+                _edited(block, first, e).to(plain.dtype) if e else plain for e in kinds
+            ]
+            yield first, found
+            del block, plain, found
+            if large:
+                _give_back()
 
     def linear(self, node: fx.Node) -> list[Any]:
         x, weight, bias = self.operands(node, 3)
@@ -233,6 +238,18 @@ class _Run:
     def operands(self, node: fx.Node, count: int) -> list[Any]:
         """Return the first arguments of a node; None where one is not given."""
         return [*node.args, *[None] * count][:count]
+
+
+def _give_back() -> None:
+    """Return what is free to the system.
+
+    What is kept of one operation lies in the gap that the last matrix left, so that
+    the next one does not fit there, and the heap would grow by each.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 def _edited(block: Tensor, first: int, edits: Sequence[Edit]) -> Tensor:
