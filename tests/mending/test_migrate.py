@@ -1,7 +1,10 @@
+import pytest
 import torch
 from torch import nn
 
+from plumbob.errors import InputError
 from plumbob.mending.migrate import migrate
+from plumbob.verbs.all_or_nothing import copied
 
 
 def net():
@@ -68,3 +71,38 @@ def test_several_optimisers_and_strangers_parameters_are_left_alone():
     migrate([one, two], before, model)
     held = [id(p) for one in (one, two) for p in one.param_groups[0]["params"]]
     assert held == [id(model[0].weight), id(other), id(model[1].weight)]
+
+
+def test_one_state_for_all_parameters_stays_with_these():
+    model = net()
+    optimizer = torch.optim.LBFGS(model.parameters())
+    before = dict(model.named_parameters())
+    migrate(optimizer, before, model)
+    model[0].bias = None
+    with pytest.raises(InputError, match="got LBFGS, which has one of all"):
+        migrate(optimizer, before, model)
+    assert len(optimizer.param_groups[0]["params"]) == 3
+
+
+class Ahead(torch.optim.SGD):
+    """Has an attribute of its own, which torch leaves out of copies."""
+
+    def __init__(self, params):
+        super().__init__(params, 0.1)
+        self.slow = [p.detach().clone() for p in self.param_groups[0]["params"]]
+        self.first = self.param_groups[0]["params"][0]
+
+
+def test_a_copy_of_an_optimiser_has_what_its_class_adds():
+    model = net()
+    optimizer = Ahead(model.parameters())
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)  # puts its own step in place
+    new_model, new = copied(model, optimizer, "")
+    assert new.first is new_model[0].weight
+    assert torch.equal(new.slow[0], optimizer.slow[0])
+    assert new.slow[0] is not optimizer.slow[0]
+    new_model(torch.ones(2, 3)).sum().backward()
+    old = model[0].weight.clone()
+    new.step()
+    assert torch.equal(old, model[0].weight)
+    assert not torch.equal(old, new_model[0].weight)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
+from plumbob.errors import InputError
 from plumbob.survey.optimizer import each
 
 
@@ -21,12 +23,23 @@ def migrate(
         optimizer: one, or several, which held the parameters of the model before.
         before: those parameters by name, from before the rewrite.
         after: the model now.
+
+    Raises:
+        InputError: an optimiser keeps one state for all parameters, and these change.
     """
     now = dict(after.named_parameters())
     held = {id(p) for p in now.values()}
     names = {id(p): name for name, p in before.items()}
     new = [name for name in now if name not in before]
     for one in each(optimizer):
+        if isinstance(one, torch.optim.LBFGS):
+            if {*map(id, before.values())} != held:
+                raise InputError(
+                    "expected an optimiser with a state of each parameter, got LBFGS, "
+                    "which has one of all; mend the model without optimizer=, and make "
+                    "another one for it"
+                )
+            continue
         for group in one.param_groups:
             labels = group.get("param_names") or [""] * len(group["params"])
             kept: list[tuple[nn.Parameter, str]] = []

@@ -20,14 +20,32 @@ def copied(model: "Model", optimizer: Any, advice: str) -> "tuple[Model, Any]":
         InputError: something in them cannot be copied; the advice is what to do.
     """
     from plumbob.survey.guard import same_random
+    from plumbob.survey.optimizer import each
 
+    met: dict[int, Any] = {}
     try:
         with same_random():
-            return copy.deepcopy((model, optimizer))
+            both = copy.deepcopy((model, optimizer), met)
+            several = [] if optimizer is None else each(optimizer)
+            for one, new in zip(several, each(both[1] or []), strict=True):
+                _attributes(one, new, met)
+            return both
+    except InputError:
+        raise
     except Exception as error:  # whatever the user's modules raise
         raise InputError(
             f"{type(model).__name__} cannot be copied ({one_line(error)}); {advice}"
         ) from error
+
+
+def _attributes(optimizer: Any, new: Any, met: dict[int, Any]) -> None:
+    """Copy what torch's optimisers leave out of a copy: what a class adds of its own.
+
+    Functions are left out: a scheduler's would step the optimiser that was copied.
+    """
+    for name, value in vars(optimizer).items():
+        if name not in vars(new) and not callable(value):
+            setattr(new, name, copy.deepcopy(value, met))
 
 
 @contextmanager
