@@ -1,12 +1,15 @@
 """Random models with all that a mending meets: frozen, shared, hooked, parametrised."""
 
+import torch
 from torch import nn
 
+import fixable_nets
+import graphs
 from fixing import mended
-from graphs import drawn_by
 from nullity import randomised
 
 MAPS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+DEPTH = 100  # a norm over few values, or over nearly equal ones, enlarges rounding
 
 
 def frozen(draw, model):
@@ -48,21 +51,38 @@ def nothing(draw, model):
     pass
 
 
-SPOILS = (nothing, nothing, frozen, hooked, shared, parametrised, dropped, bent, halved)
+def dead(draw, model):
+    maps = [m for m in model.modules() if isinstance(m, MAPS) and m.bias is not None]
+    m = draw.choice(maps)
+    with torch.no_grad():
+        m.weight[0], m.bias[0] = 0, draw.choice([-1.0, 0.0, 1.0])
+
+
+def doubled(draw, model):
+    maps = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    m = draw.choice(maps)
+    with torch.no_grad():
+        for p in m.parameters():
+            p[1] = p[0]
+
+
+ODD = (frozen, hooked, shared, parametrised, dropped, bent, halved, dead, doubled)
+SPOILS = (nothing, nothing, nothing, *ODD)
 
 
 def fixed(draw):
     """Draw a model and fix it; return its data, what was done, and how."""
-    model, x = drawn_by(draw)
+    home = draw.choice([graphs, fixable_nets, fixable_nets])
+    model, x = home.drawn_by(draw)
     spoil = draw.choice(SPOILS)
     model = randomised(model).float().train(draw.random() < 0.5)
     spoil(draw, model)
+    if draw.random() < 0.2:
+        model = fixable_nets.named(draw, model)
     options = {
         "goal": draw.choice(["training", "inference"]),
         "mode": draw.choice(["drop", "zero"]),
     }
-    x = x.to(next(model.parameters()).dtype)
-    depth = sum(
-        isinstance(m, (*MAPS, nn.modules.batchnorm._BatchNorm)) for m in model.modules()
-    )
-    return x, mended(model, x, depth=depth, **options), options
+    if x.is_floating_point():
+        x = x.to(next(model.parameters()).dtype)
+    return x, mended(model, x, depth=DEPTH, **options), options

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from families import FAMILIES, First, encoder, gpt2, llama, words
-from fixing import VALUES, mended, nothing_told
+from fixing import VALUES, mended, nothing_left, nothing_told
 from nullity import randomised
 from theorems import Attend, bert, normals
 
@@ -104,7 +104,7 @@ def convolutions():
 # name -> (model, data, maps in a row, {code: parameters})
 CASES = {
     "residual network": lambda: (
-        ResNet(), normals(8, 3, 6, 6), 4,
+        ResNet(), normals(4, 3, 6, 6), 4,
         {"PB301": {"stem.0.bias", "block.0.bias", "block.3.bias", "skip.0.bias"}},
     ),
     "attention": lambda: (
@@ -225,6 +225,7 @@ def test_inference(name):
     missing = {c: names - result.done.get(c, set()) for c, names in expected.items()}
     assert not any(missing.values()), (missing, result.done)
     nothing_told(result.model, data, result.done)
+    nothing_left(result.model, data, select=VALUES)
 
 
 # what is null in training too; BERT's dropout scales what its norms would remove
@@ -251,6 +252,7 @@ def test_training(name):
     }
     found = {code: places for code, places in vectors.items() if places}
     assert found == {code: expected[code] for code in TRAINED[name]}
+    nothing_left(result.model, data, goal="training", select=VALUES)
 
 
 def test_bfloat16():
