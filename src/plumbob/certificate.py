@@ -17,7 +17,9 @@ class Certificate:
     there may come to; a wrong theorem exceeds it by orders of magnitude. `stored_ulps`
     is the distance of the rewritten model in its own dtype from the float64 values of
     the model before, and `rounding` that of the model before itself (in float64 what
-    an ulp of the parameters, up or down, makes of it). `probes` counts the comparisons
+    an ulp of the parameters, up or down, makes of it); where several rewrites were
+    done, that is in inference the model before all, so that rounding does not add up
+    unseen. `probes` counts the comparisons
     in which an output was finite somewhere; all but the first were of random parameters
     and inputs where `random_parameters` and `random_inputs` say so. Parameters as they
     are prove less, as a theorem would hold for all, and the bound

@@ -208,3 +208,24 @@ def test_the_function_is_changed_only_on_demand():
     assert "PB201 0: set-bias, which changes the function" in str(proof)
     assert proof.manifest()["unsafe"][0]["advice"]
     assert not torch.equal(fixed[0].bias, model[0].bias)
+
+
+def test_rounding_is_counted_from_the_given_model():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.2 * torch.randn_like(p)
+    model = model.to(torch.bfloat16)
+    x = torch.randn(2, 5, 16, dtype=torch.bfloat16)
+    fixed, proof = plumbob.fix(model, x)
+    assert len(proof.certificates) > 2
+    folds = [c for c in proof.certificates if c.claim is Safety.EVAL_ONLY]
+    assert len({c.rounding for c in folds}) == 1
+    with torch.no_grad():
+        truth = copy.deepcopy(model).double()(x.double())
+        own, mended = ((m(x).double() - truth).abs().max() for m in (model, fixed))
+    ulp = torch.finfo(torch.bfloat16).eps * truth.abs().max()
+    assert mended <= max(2 * own, 4 * ulp)
+    last = proof.certificates[-1]
+    assert last.stored_ulps == pytest.approx(float(mended / ulp))

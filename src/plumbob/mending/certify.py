@@ -43,6 +43,7 @@ def certify(
     probes: int = 3,
     seed: int = 0,
     other: Batch | None = None,
+    origin: nn.Module | None = None,
 ) -> Certificate:
     """Test that a rewrite leaves a model the same function; the model is untouched.
 
@@ -71,6 +72,9 @@ def certify(
             that are no floating-point numbers, or not finite, stay as given.
         seed: of the random values and of what the model draws.
         other: the batch of other sizes, where it is known.
+        origin: the model before all rewrites, where this is not the first: in
+            inference the rounding of what is stored is measured from there, so that
+            it does not add up unseen.
 
     Raises:
         InputError: the claim is none of sameness, the model cannot run on the data,
@@ -98,6 +102,7 @@ def certify(
         probes=probes,
         seed=seed,
         other=other,
+        origin=origin,
     )
 
 
@@ -113,6 +118,7 @@ def compare(
     seed: int = 0,
     random_parameters: bool = True,
     other: Batch | None = None,
+    origin: nn.Module | None = None,
 ) -> Certificate:
     """Test that what a rewrite makes of a model is the same function; see `certify`.
 
@@ -130,6 +136,7 @@ def compare(
             not, they stay, and integers among the inputs are drawn anew from those
             given, too, so that there is more than one comparison.
         other: the batch of other sizes, where it is known.
+        origin: the model before all rewrites, where this is not the first.
 
     Raises:
         InputError: the claim is none of sameness, a model cannot run on the data, or
@@ -171,7 +178,12 @@ def compare(
                     one_ulp = _far(jittered, batch, training, seed, truth)
                     noise = max(noise, one_ulp)
                 if not number:
-                    own = _far(mine, given, training, seed, truth)
+                    first = mine
+                    if origin is not None and not training:
+                        first, wide = origin, _wide(origin)
+                        with _double():
+                            truth = _run(wide, batch, training, seed)
+                    own = _far(first, given, training, seed, truth)
                     # a model in float64 is its own truth; to round as it is computed
                     # is, to first order, to compute with other parameters
                     own = max(own, one_ulp if dtype is torch.float64 else 0.0)

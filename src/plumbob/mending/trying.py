@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,51 +20,79 @@ from plumbob.survey.batches import Batch
 from plumbob.types import Safety
 
 
-def tried(
-    model: nn.Module,
-    batch: Batch,
-    offers: Sequence[Offer],
-    way: Way,
-    optimizer: Any,
-    seed: int,
-    other: Batch | None = None,
-) -> tuple[list[Certificate], list[Refusal]]:
-    """Take up the offers of one rewrite, in place, as far as they are certified.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trying:
+    """How offers are tried: on a `batch`, and an `other` of other sizes.
 
-    All are tried at once, and where that fails each by itself. `other` is the batch of
-    other sizes, where it is known.
+    `origin` is the model before all rewrites. What is cleared goes the `way` that was
+    chosen, and the `optimizer` of the model, if there is one, follows it.
     """
-    if not offers or _settled(model, offers, way):
-        return [], []
-    made = _certificate(model, batch, offers, way, seed, other)
-    if isinstance(made, str) and len(offers) > 1:
-        parts = [
-            tried(model, batch, [one], way, optimizer, seed, other) for one in offers
-        ]
-        return [c for p in parts for c in p[0]], [r for p in parts for r in p[1]]
-    first = offers[0]
-    if isinstance(made, str):
-        return [], [refusal(first, made)]
-    rebuilt = made.removed or made.added or made.side_effects
-    if rebuilt and way == "zero":
-        why = "it changes modules or shapes, which mode='zero' keeps"
-        return [], [refusal(offer, why) for offer in offers]
-    held = dict(model.named_parameters())
-    _act(model, offers=offers, way=way)
-    if optimizer is not None:
-        migrate(optimizer, held, model)
-    effects = dict.fromkeys(
-        effects_of(offers, removed=made.removed, frozen=made.frozen)
-    )
-    return [
-        replace(
-            made,
-            rewrite=first.rewrite,
-            code=first.code,
-            places=tuple(offer.place for offer in offers),
-            side_effects=(*made.side_effects, *effects),
+
+    batch: Batch
+    other: Batch
+    origin: nn.Module
+    way: Way
+    optimizer: Any
+    seed: int
+
+    def take_up(
+        self, model: nn.Module, offers: Sequence[Offer]
+    ) -> tuple[list[Certificate], list[Refusal]]:
+        """Take up the offers of one rewrite, in place, as far as they are certified.
+
+        All are tried at once, and where that fails each by itself.
+        """
+        if not offers or _settled(model, offers, self.way):
+            return [], []
+        made = self._certificate(model, offers)
+        if isinstance(made, str) and len(offers) > 1:
+            parts = [self.take_up(model, [one]) for one in offers]
+            return [c for p in parts for c in p[0]], [r for p in parts for r in p[1]]
+        first = offers[0]
+        if isinstance(made, str):
+            return [], [refusal(first, made)]
+        rebuilt = made.removed or made.added or made.side_effects
+        if rebuilt and self.way == "zero":
+            why = "it changes modules or shapes, which mode='zero' keeps"
+            return [], [refusal(offer, why) for offer in offers]
+        held = dict(model.named_parameters())
+        _act(model, offers=offers, way=self.way)
+        if self.optimizer is not None:
+            migrate(self.optimizer, held, model)
+        effects = dict.fromkeys(
+            effects_of(offers, removed=made.removed, frozen=made.frozen)
         )
-    ], []
+        return [
+            replace(
+                made,
+                rewrite=first.rewrite,
+                code=first.code,
+                places=tuple(offer.place for offer in offers),
+                side_effects=(*made.side_effects, *effects),
+            )
+        ], []
+
+    def _certificate(
+        self, model: nn.Module, offers: Sequence[Offer]
+    ) -> Certificate | str:
+        """Return the certificate, or why there is none."""
+        exact = all(offer.safety is Safety.EXACT for offer in offers)
+        steps = dict.fromkeys(step for offer in offers for step in offer.steps)
+        try:
+            made = certify(
+                model,
+                partial(_act, offers=offers, way=self.way),
+                self.batch,
+                claim=Safety.EXACT if exact else Safety.EVAL_ONLY,
+                steps=tuple(steps),
+                kept=frozenset[str]().union(*(offer.kept for offer in offers)),
+                seed=self.seed,
+                other=self.other,
+                origin=self.origin,
+            )
+        except InputError as error:
+            return str(error)
+        return refused(made) or made
 
 
 def _settled(model: nn.Module, offers: Sequence[Offer], way: Way) -> bool:
@@ -85,36 +113,6 @@ def _act(model: nn.Module, *, offers: Sequence[Offer], way: Way) -> None:
         if not isinstance(act, Act):
             act(model)
     give_up(model, (name for offer in offers for name in offer.cleared), way)
-
-
-def _certificate(
-    model: nn.Module,
-    batch: Batch,
-    offers: Sequence[Offer],
-    way: Way,
-    seed: int,
-    other: Batch | None,
-) -> Certificate | str:
-    """Return the certificate, or why there is none."""
-    exact = all(offer.safety is Safety.EXACT for offer in offers)
-    claim = Safety.EXACT if exact else Safety.EVAL_ONLY
-    act = partial(_act, offers=offers, way=way)
-    steps = dict.fromkeys(step for offer in offers for step in offer.steps)
-    kept = frozenset[str]().union(*(offer.kept for offer in offers))
-    try:
-        made = certify(
-            model,
-            act,
-            batch,
-            claim=claim,
-            steps=tuple(steps),
-            kept=kept,
-            seed=seed,
-            other=other,
-        )
-    except InputError as error:
-        return str(error)
-    return refused(made) or made
 
 
 def refused(made: Certificate) -> str:

@@ -1,5 +1,6 @@
 """`fix`: mend a model with proof."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from plumbob.mending.mended import Mended
+    from plumbob.mending.trying import Trying
 
 
 def fix(
@@ -69,13 +71,14 @@ def fix(
     from plumbob.mending.offer import Offer
     from plumbob.mending.plan import planned
     from plumbob.mending.sizes import resized
+    from plumbob.mending.trying import Trying
     from plumbob.rewrites import ON_DEMAND, REWRITES
     from plumbob.survey.batches import batches
     from plumbob.survey.writable import copyable
     from plumbob.verbs.all_or_nothing import copied
 
     aim: Any = one_of(goal, "goal", ("training", "inference"))
-    one_of(mode, "mode", ("drop", "zero"))
+    way: Any = one_of(mode, "mode", ("drop", "zero"))
     chosen = selected(select)
     asked = tuple(one for one in ON_DEMAND if _name(one) in (chosen or ()))
     copyable(model)
@@ -84,7 +87,14 @@ def fix(
     advice = "take out what is in the way (remove_weight_norm), or fix it before it ran"
     mended, held = copied(model, optimizer, advice)
     found = Mended(goal=aim, mode=mode, before=before, model=type(model).__name__)
-    other = resized(mended, batch)
+    trying = Trying(
+        batch=batch,
+        other=resized(mended, batch),
+        origin=copy.deepcopy(mended),
+        way=way,
+        optimizer=held,
+        seed=seed,
+    )
     plan = None
     for _ in range(_ROUNDS):
         stale, done = True, False
@@ -97,7 +107,7 @@ def fix(
                 for offer in rewrite(plan)
                 if chosen is None or {offer.code, offer.rewrite} & chosen
             ]
-            did = _done(mended, (batch, other), places, found, mode, held, seed, tell)
+            did = _done(mended, places, trying, found, tell)
             stale = did and any(isinstance(p, Offer) and p.structural for p in places)
             done = done or did
         if not done:
@@ -208,22 +218,17 @@ def _follow(
 
 def _done(
     model: "nn.Module",
-    fed: tuple[Any, Any],
     places: "list[Any]",
+    trying: "Trying",
     found: "Mended",
-    mode: Any,
-    optimizer: Any,
-    seed: int,
     tell: Callable[[str], None] | None,
 ) -> bool:
     """Do one rewrite at all its places, or at those where it holds by itself."""
     from plumbob.mending.offer import Offer
-    from plumbob.mending.trying import tried
 
     offers = [place for place in places if isinstance(place, Offer)]
     refusals = [place for place in places if not isinstance(place, Offer)]
-    batch, other = fed
-    certificates, failed = tried(model, batch, offers, mode, optimizer, seed, other)
+    certificates, failed = trying.take_up(model, offers)
     known = dict(model.named_parameters())
     done = {n for n, p in known.items() if not (p.requires_grad or p.any())}
     for refusal in (*refusals, *failed):
