@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import plumbob
+from plumbob.errors import InputError
 from plumbob.mending.sizes import resized
 from plumbob.survey.batches import Batch
 
@@ -122,3 +123,32 @@ def test_what_does_not_run_elsewhere_stays():
 
     given = Batch(args=(X,), samples=5)
     assert resized(Fussy(8, 2), given) is given
+
+
+def test_a_traced_model_is_mended_once():
+    """Every copy of one has a class of its own."""
+    torch.manual_seed(0)
+    model = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8)))
+    options = {"goal": "training", "mode": "zero", "select": "PB305"}
+    fixed, proof = plumbob.fix(model, X, **options)
+    assert [c.changed for c in proof.certificates] == [("0.weight", "0.bias")]
+    assert not plumbob.fix(fixed, X, **options)[1].certificates
+
+
+def hollow() -> nn.Module:
+    return nn.Linear(8, 2, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: None, "expected a torch.nn.Module, got NoneType"),
+        (lambda: torch.jit.script(nn.Linear(8, 2)), "which is in TorchScript"),
+        (lambda: nn.LazyLinear(2), "weight has no shape yet"),
+        (hollow, "got weight on the meta device"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_no_model_to_mend(make, told):
+    with pytest.raises(InputError, match=told):
+        plumbob.fix(make(), X)

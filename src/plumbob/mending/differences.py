@@ -30,6 +30,11 @@ def same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 
+def _kind(module: nn.Module) -> tuple[str, str]:
+    """Return the name of a class: a copy of a traced model has a class of its own."""
+    return type(module).__module__, type(module).__qualname__
+
+
 def _reworded(old: nn.Module, new: nn.Module) -> str:
     """Return what a module says of itself that it did not say before, "" if nothing."""
     was, now = (m.extra_repr().split(", ") for m in (old, new))
@@ -49,7 +54,7 @@ def side_effects_of(before: nn.Module, after: nn.Module) -> Iterator[str]:
         if old is None:
             yield f"{place}: a new {type(module).__name__}"
             continue
-        if type(old) is not type(module):
+        if _kind(old) != _kind(module):
             yield f"{place}: {type(old).__name__} is now {type(module).__name__}"
         elif said := _reworded(old, module):
             yield f"{place}: {said}"

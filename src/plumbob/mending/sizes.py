@@ -1,8 +1,10 @@
 """The same call at other sizes, where a model may do other things."""
 
 import copy
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from itertools import product
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from plumbob.survey.batches import Batch
+from plumbob.survey.graph import inner
 from plumbob.survey.guard import same_random
 
 MOST = 1 << 18  # numbers in a tensor that is still made larger
@@ -31,7 +34,7 @@ def resized(model: nn.Module, batch: Batch) -> Batch:
     tensors = {i: t for i, t in enumerate(leaves) if isinstance(t, Tensor)}
     if any(t.layout != torch.strided or t.is_nested for t in tensors.values()):
         return batch
-    own = copy.deepcopy(model)
+    own = copy.deepcopy(inner(model))
     modes = [mode for mode in (False, True) if _runs(own, batch, mode)]
 
     def taken(axes: Axes, size: int) -> bool:
@@ -78,7 +81,10 @@ def _resized(t: Tensor, axis: int, size: int) -> Tensor:
 @torch.no_grad()
 def _runs(model: nn.Module, batch: Batch, training: bool) -> bool:
     args, kwargs = copy.deepcopy((batch.args, dict(batch.kwargs)))
-    with same_random(), warnings.catch_warnings():
+    eager = nullcontext()
+    if "torch._dynamo" in sys.modules:  # of parts that are compiled
+        eager = torch.compiler.set_stance("force_eager")
+    with same_random(), eager, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             model.train(training)(*args, **kwargs)

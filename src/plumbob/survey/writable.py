@@ -1,5 +1,7 @@
 """Which parameters a rewrite may write to, and why not the others."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -36,13 +38,24 @@ def writable(
     return parameter
 
 
-def copyable(model: nn.Module) -> None:
-    """Refuse a model that a copy would not be the same as.
+def copyable(model: Any) -> None:
+    """Refuse a model that cannot be mended, or that a copy would not be the same as.
 
     Raises:
-        InputError: a parameter is distributed, or lies in the memory of another one,
-            from which a copy would part it.
+        InputError: it is none of torch's, or in TorchScript, or has no values yet; or a
+            parameter is distributed, or lies in the memory of another one, from which
+            a copy would part it.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"expected a torch.nn.Module, got {type(model).__name__}; pass the model "
+            "itself"
+        )
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise InputError(
+            f"expected a model in Python, got {type(model).__name__}, which is in "
+            "TorchScript; mend the model that it was made from"
+        )
     met: dict[int, list[tuple[int, int, str]]] = {}
     for name, p in model.named_parameters():
         if type(p.data).__name__ == "DTensor":
@@ -50,8 +63,13 @@ def copyable(model: nn.Module) -> None:
                 f"expected parameters that are whole, got {name}, a DTensor; mend the "
                 "model before it is distributed"
             )
-        if isinstance(p, nn.parameter.UninitializedParameter) or p.is_meta:
-            continue
+        if isinstance(p, nn.parameter.UninitializedParameter):
+            raise InputError(f"{name} has no shape yet; run a batch through the model")
+        if p.is_meta:
+            raise InputError(
+                f"expected a model with values, got {name} on the meta device; load "
+                "the weights first, or mend the files with fix_shards"
+            )
         low, high = _extent(p)
         others = met.setdefault(storage(p), [])
         for start, end, other in others:
