@@ -152,3 +152,18 @@ def hollow() -> nn.Module:
 def test_what_is_no_model_to_mend(make, told):
     with pytest.raises(InputError, match=told):
         plumbob.fix(make(), X)
+
+
+@pytest.mark.parametrize(
+    ("data", "goal", "told"),
+    [
+        (X[:, :7], "inference", r"failed on float32\[5, 7\] in inference"),
+        (X.long(), "inference", r"failed on int64\[5, 8\] in inference"),
+        (X.double(), "inference", r"failed on float64\[5, 8\] in inference"),
+        (X[:1], "training", r"failed on float32\[1, 8\] in training"),
+    ],
+)
+def test_data_that_a_model_does_not_run_on(data, goal, told):
+    model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4))
+    with pytest.raises(InputError, match=told):
+        plumbob.fix(model, data, goal=goal)

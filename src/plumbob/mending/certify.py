@@ -148,13 +148,15 @@ def compare(
             f"got {claim.value}; there is nothing to certify"
         )
     given = data if isinstance(data, Batch) else next(batches(model, data, limit=1))
-    other = resized(model, given) if other is None else other
     modes = [True, False] if claim is Safety.EXACT else [False]
+    if other is None:
+        other = resized(model, given, training=modes[0])
     dtype = _dtype(model)
     ulp = torch.finfo(dtype).eps
     tried, identity, noise, rounding, stored = 0, 0.0, 0.0, 0.0, 0.0
     with untouched(model), torch.no_grad():
         mine, after = copy.deepcopy(model), rewrite(model)
+        still = copy.deepcopy(after)  # not trained, as the origin is not
         removed, added, changed, frozen = differences(mine, after)
         side_effects = tuple(side_effects_of(mine, after))
         for number in range(probes):
@@ -178,9 +180,9 @@ def compare(
                     one_ulp = _far(jittered, batch, training, seed, truth)
                     noise = max(noise, one_ulp)
                 if not number:
-                    first = mine
+                    first, last = mine, after
                     if origin is not None and not training:
-                        first, wide = origin, _wide(origin)
+                        first, last, wide = origin, still, _wide(origin)
                         with _double():
                             truth = _run(wide, batch, training, seed)
                     own = _far(first, given, training, seed, truth)
@@ -188,7 +190,7 @@ def compare(
                     # is, to first order, to compute with other parameters
                     own = max(own, one_ulp if dtype is torch.float64 else 0.0)
                     rounding = max(rounding, own)
-                    stored = max(stored, _far(after, given, training, seed, truth))
+                    stored = max(stored, _far(last, given, training, seed, truth))
             tried += shows
     bound = min(max(LEAST_BOUND, 100 * noise), MOST_BOUND)
     if not random_parameters:  # those after are rounded to be stored: a few ulps each

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from plumbob.errors import InputError, one_line
 from plumbob.survey.batches import Batch
 from plumbob.survey.graph import inner
 from plumbob.survey.guard import same_random
@@ -20,7 +21,7 @@ MOST = 1 << 18  # numbers in a tensor that is still made larger
 Axes = list[tuple[int, int]]  # which tensor, and which axis of it
 
 
-def resized(model: nn.Module, batch: Batch) -> Batch:
+def resized(model: nn.Module, batch: Batch, *, training: bool = False) -> Batch:
     """Return a batch of other sizes, as far as a model takes them; values repeat.
 
     Why:
@@ -29,13 +30,24 @@ def resized(model: nn.Module, batch: Batch) -> Batch:
 
     A size, wherever it is met, becomes one less than twice as large, or one less. The
     model is untouched.
+
+    Raises:
+        InputError: it does not even run on the batch that is given, in `training` or
+            else in inference.
     """
     leaves, spec = pytree.tree_flatten((batch.args, dict(batch.kwargs)))
     tensors = {i: t for i, t in enumerate(leaves) if isinstance(t, Tensor)}
+    own = copy.deepcopy(inner(model))
+    failed = {mode: _failed(own, batch, mode) for mode in (False, True)}
+    if error := failed[training]:
+        raise InputError(
+            f"{type(model).__name__} failed on {batch.shapes()} in "
+            f"{'training' if training else 'inference'}: {one_line(error)}; pass a "
+            "batch that it runs on"
+        ) from error
     if any(t.layout != torch.strided or t.is_nested for t in tensors.values()):
         return batch
-    own = copy.deepcopy(inner(model))
-    modes = [mode for mode in (False, True) if _runs(own, batch, mode)]
+    modes = [mode for mode, error in failed.items() if error is None]
 
     def taken(axes: Axes, size: int) -> bool:
         nonlocal leaves, batch
@@ -44,13 +56,13 @@ def resized(model: nn.Module, batch: Batch) -> Batch:
             found[i] = _resized(found[i], axis, size)
         args, kwargs = pytree.tree_unflatten(found, spec)
         made = Batch(args=args, kwargs=kwargs, samples=batch.samples)
-        runs = all(_runs(own, made, mode) for mode in modes)
+        runs = all(_failed(own, made, mode) is None for mode in modes)
         if runs:
             leaves, batch = found, made
         return runs
 
     sizes = dict.fromkeys(n for t in tensors.values() for n in t.shape if n)
-    for size in sizes if modes else ():
+    for size in sizes:
         ways = product(_axes(tensors, size), _new(tensors, size))
         any(taken(axes, new) for axes, new in ways)
     return batch
@@ -79,7 +91,8 @@ def _resized(t: Tensor, axis: int, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def _runs(model: nn.Module, batch: Batch, training: bool) -> bool:
+def _failed(model: nn.Module, batch: Batch, training: bool) -> Exception | None:
+    """Return what a model raises, None where it runs."""
     args, kwargs = copy.deepcopy((batch.args, dict(batch.kwargs)))
     eager = nullcontext()
     if "torch._dynamo" in sys.modules:  # of parts that are compiled
@@ -88,6 +101,6 @@ def _runs(model: nn.Module, batch: Batch, training: bool) -> bool:
         warnings.simplefilter("ignore")
         try:
             model.train(training)(*args, **kwargs)
-        except Exception:  # whatever a model raises at a size that it is not built for
-            return False
-    return True
+        except Exception as error:  # whatever a model raises at a size not its own
+            return error
+    return None

@@ -89,7 +89,7 @@ def fix(
     found = Mended(goal=aim, mode=mode, before=before, model=type(model).__name__)
     trying = Trying(
         batch=batch,
-        other=resized(mended, batch),
+        other=resized(mended, batch, training=aim == "training"),
         origin=copy.deepcopy(mended),
         way=way,
         optimizer=held,
