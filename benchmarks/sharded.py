@@ -10,7 +10,6 @@ model, and its logits put beside those of the given weights.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -62,10 +61,15 @@ def write(folder, layers, width):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def peak():
+    """Return the peak of this process's resident memory in GB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+
+
 def mend(given, mended, layers, width):
     """Mend in this process, which has done nothing else, and say what it took."""
-    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    begun = time.perf_counter()
+    idle, begun = peak(), time.perf_counter()
 
     def tell(line):
         print(f"{time.perf_counter() - begun:6.1f} s  {line}", file=sys.stderr)
@@ -74,11 +78,10 @@ def mend(given, mended, layers, width):
         return build(layers, width)
 
     proof = plumbob.fix_shards(mine, given, mended, SHORT, tell=tell)
-    seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(proof)
-    print(f"mended in {seconds:.0f} s; peak resident memory {peak:.2f} GiB, of which")
-    print(f"{idle:.2f} GiB were there after the first imports", flush=True)
+    seconds = time.perf_counter() - begun
+    print(f"mended in {seconds:.0f} s; peak resident memory {peak():.2f} GB, of which")
+    print(f"{idle:.2f} GB after the first imports", flush=True)
 
 
 def main():
