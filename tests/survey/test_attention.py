@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from theorems import Attend, Head, normals, proved, rows
+from theorems import REPEATS, Attend, Grouped, Head, eager, normals, proved, rows
 
 
 def softmaxed(change):
@@ -85,6 +85,41 @@ NOT = {
         q, functional.pad(k, (0, 0, 0, 1)), functional.pad(v, (0, 0, 0, 1))
     ),
 }
+
+
+SPELLINGS = [
+    *((name, {}) for name in ("enable_gqa", *REPEATS)),
+    ("enable_gqa", {"packed": True}),
+    ("enable_gqa", {"heads": 1}),
+    ("repeat_interleave", {"attend": eager}),
+    ("repeat_interleave", {"attend": eager, "packed": True, "heads": 1}),
+]
+
+
+class TestGroupedHeads:
+    """Several heads of queries share one of keys and values."""
+
+    @pytest.mark.parametrize(("repeats", "how"), SPELLINGS)
+    def test_the_key_bias_is_null_and_the_value_bias_a_gauge(self, repeats, how):
+        model, n = Grouped(repeats, **how), 4 * how.get("heads", 2)
+        found = proved(model, normals(2, 5, 8), modes=(False,))
+        key, value = {"k.bias": (0, n)}, {"v.bias": (0, n)}
+        if how.get("packed"):
+            key, value = {"qkv.bias": (16, 16 + n)}, {"qkv.bias": (16 + n, 16 + 2 * n)}
+        assert rows(found, by="softmax-key", inference="null") == key
+        assert rows(found, by="bias", inference="gauge") == value
+        assert {p.carriers for p in found if p.inference == "gauge"} == {("out.bias",)}
+
+    @pytest.mark.parametrize("repeats", ["enable_gqa", *REPEATS])
+    def test_false_friends(self, repeats):
+        x = normals(2, 5, 8)
+        hidden = torch.ones(5, 5, dtype=torch.bool).tril(-1)  # the first query's keys
+        found = proved(Grouped(repeats, attn_mask=hidden), x, modes=(False,))
+        assert rows(found) == {"k.bias": (0, 8)}
+        found = proved(Grouped(repeats, turn=turned), x, modes=(False,))
+        assert rows(found) == {"v.bias": (0, 8)}
+        if repeats != "enable_gqa":
+            assert not rows(proved(Grouped(repeats, attend=sink), x, modes=(False,)))
 
 
 class TestAttention:

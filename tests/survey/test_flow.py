@@ -10,7 +10,7 @@ from plumbob.survey.replay import _draw, _fixed, _Player
 from plumbob.survey.seeds import redundant
 from plumbob.survey.shift import proofs
 from plumbob.survey.trace import export, record
-from theorems import Attend, Head, bert, normals, tokens
+from theorems import Attend, Grouped, Head, bert, normals, tokens
 
 # transformers warns of what it dislikes in a config
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -51,6 +51,19 @@ class Everything(_Player):
         return self.met[n]
 
 
+class Repeated(nn.Module):
+    """A map whose values are repeated along all axes, in all ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(4, 6)
+
+    def forward(self, x):
+        x = self.map(x).repeat_interleave(2, -1).repeat_interleave(2, 0)
+        halves = x.view(4, 3, 2, 6).tile(2, 3, 1).repeat(3, 1, 1, 2, 1)
+        return x.tile(2), halves.repeat_interleave(2, -2).flatten(-2)
+
+
 def models():
     conv = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1),
@@ -75,6 +88,11 @@ def models():
             (normals(2, 5, 16),),
         ),
         "bert": (bert(), (tokens(),)),
+        "repeated": (Repeated(), (normals(2, 3, 4),)),
+        **{
+            f"heads by {how}": (Grouped(how, packed=True), (normals(2, 5, 8),))
+            for how in ("enable_gqa", "repeat_interleave", "cat")
+        },
     }
 
 

@@ -18,14 +18,16 @@ def fold_value_bias(plan: Plan) -> Iterator[Offered]:
     Exact when:
         In inference: the weights of attention sum to one for every query, all values
         carry the bias, and the projection has a bias of its own. Heads may share values
-        (GQA, repeated by `expand` as in Hugging Face), and projections may be packed.
+        (GQA by `enable_gqa`, or repeated by `expand`, `repeat_interleave`, `repeat` or
+        `cat`): W_o then takes each value once per query head. Projections may be
+        packed.
 
     Not when:
         A row may be masked as a whole: PyTorch returns 0 there, without the bias. A
         mask is applied after the softmax. A softmax plus one, a sink, `add_bias_kv` or
         `add_zero_attn` take part of the weight. Attention is sigmoid or linear. In
-        training, dropout of the weights makes them sum to something else. Heads shared
-        by `enable_gqa` or `repeat_interleave` are exact too, but not followed.
+        training, dropout of the weights makes them sum to something else. Exact too,
+        but not followed: attention by `einsum`, and one head for all by `expand`.
 
     Side effects:
         Values in a cache that were made with the bias must not be mixed with new ones.

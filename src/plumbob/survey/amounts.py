@@ -84,7 +84,9 @@ def _kept(op: Op, kind: str, source: fx.Node, shift: Shift) -> bool:
         last = len(shift.axes) - 1
         apart = op.sums.get(x) != len(shape(x)) - 1 or last - 1 in shift.varies
         return source is y and not apart
-    return kind == "scaled_dot_product_attention" and arguments["value"] is source
+    if kind != "scaled_dot_product_attention" or arguments["value"] is not source:
+        return False
+    return shape(source)[:-2] == shape(op.node)[:-2]  # else heads are repeated
 
 
 def _how(op: Op, kind: str, source: fx.Node, shift: Shift) -> tuple[Any, ...]:
@@ -93,4 +95,4 @@ def _how(op: Op, kind: str, source: fx.Node, shift: Shift) -> tuple[Any, ...]:
         axis = op.arguments["dim"] % len(shift.axes)
         if axis not in shift.varies:
             return (axis - len(shift.axes),)  # whichever is picked, it is the same
-    return tuple(v for v in op.node.args if v is not source)
+    return (len(shift.axes), *(v for v in op.node.args if v is not source))

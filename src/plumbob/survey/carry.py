@@ -143,15 +143,48 @@ def _expand(op: Op) -> Fate:
 
 
 def _repeat(op: Op) -> Fate:
-    shift, times = op.shift("self"), op.arguments["repeats"]
+    """Repeat the whole of each axis; tile may leave the first axes out."""
+    shift = op.shift("self")
     if shift is None:
         return None
+    times = op.arguments.get("repeats", op.arguments.get("dims"))
+    times = [1] * (len(op.shape) - len(times)) + list(times)
     lead = len(times) - len(shift.axes)
     whole = broadcast(shift, [1] * lead + sizes_of(shift))
     if whole.within:
         return plain(op.shape, whole.varies, shift.depends, shift.asked)
-    axes = (((n, False), *f) for n, f in zip(times, whole.axes, strict=True))
+    axes = (
+        _longer(f, ((n, False), *f)) for n, f in zip(times, whole.axes, strict=True)
+    )
     return replace(whole, axes=tuple(axes))
+
+
+def _repeat_interleave(op: Op) -> Fate:
+    """Repeat each value of an axis, as the heads of keys and values."""
+    shift, dim = op.shift("self"), op.arguments.get("dim")
+    times = op.arguments["repeats"]
+    if shift is None or dim is None or not isinstance(times, int):
+        return None
+    return interleaved(shift, dim % len(shift.axes), times)
+
+
+def interleaved(shift: Shift, axis: int, times: int) -> Shift:
+    """Repeat each value of an axis so many times in a row."""
+    axes = list(shift.axes)
+    axes[axis] = _longer(axes[axis], (*axes[axis], (times, False)))
+    within = tuple(
+        (a, lo * times, hi * times) if a == axis else (a, lo, hi)
+        for a, lo, hi in shift.within
+    )
+    return replace(shift, axes=tuple(axes), within=within)
+
+
+def _longer(
+    axis: tuple[Factor, ...], repeated: tuple[Factor, ...]
+) -> tuple[Factor, ...]:
+    """Return a repeated axis; one of size 1 may have another size in the next batch."""
+    one = prod(n for n, _ in axis) == 1 and any(varies for _, varies in axis)
+    return ((prod(n for n, _ in repeated), True),) if one else repeated
 
 
 def _unsqueeze(op: Op) -> Fate:
@@ -315,7 +348,8 @@ CARRY: dict[str, Callable[[Op], Fate]] = {
     **dict.fromkeys(("split", "split_with_sizes", "chunk", "unbind"), _split),
     **dict.fromkeys(("embedding", "index_select", "index", "gather"), _pick),
     "expand": _expand,
-    "repeat": _repeat,
+    **dict.fromkeys(("repeat", "tile"), _repeat),
+    "repeat_interleave": _repeat_interleave,
     "unsqueeze": _unsqueeze,
     "squeeze": _squeeze,
     "slice": _slice,

@@ -1,14 +1,16 @@
 """Where a finite additive shift may end: normalisation and softmax."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch import fx
 
+from plumbob.survey.carry import interleaved
 from plumbob.survey.domain import (
     End,
     Fate,
     Op,
+    Shift,
     broadcast,
     channels,
     first,
@@ -109,11 +111,24 @@ def _attention(op: Op) -> Fate:
     dropped = op.arguments["dropout_p"] or not leaves_a_key(mask)
     if len(value.axes) - 2 in value.varies or dropped:
         return None  # the weights of a row need not sum to one
-    if shape(op.arguments["value"])[:-2] != one.shape[:-2]:
+    value = _read(value, shape(op.arguments["value"]), one.shape)
+    if value is None:
         return None
     axes = (*value.axes[:-2], ((one.shape[-2], False),), value.axes[-1])
     within = tuple(w for w in value.within if w[0] != len(axes) - 2)
     return statistics(op, replace(value, axes=axes, within=within))
+
+
+def _read(value: Shift, sizes: Sequence[int], out: Sequence[int]) -> Shift | None:
+    """Return the values as the heads of queries read them: groups of them share one."""
+    if sizes[:-2] == out[:-2]:
+        return value
+    if len(sizes) != len(out) or sizes[:-3] != out[:-3]:
+        return None
+    heads, queries = sizes[-3], out[-3]
+    if not heads or queries % heads:
+        return None
+    return interleaved(value, len(sizes) - 3, queries // heads)
 
 
 ENDS: dict[str, Callable[[Op], Fate]] = {
