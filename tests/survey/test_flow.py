@@ -6,7 +6,7 @@ from torch import nn
 
 from plumbob.survey.domain import Shift, plain
 from plumbob.survey.flow import Flow
-from plumbob.survey.replay import _draw, _fixed, _Player
+from plumbob.survey.replay import _draw, _Player, fixed
 from plumbob.survey.seeds import redundant
 from plumbob.survey.shift import proofs
 from plumbob.survey.trace import export, record
@@ -104,7 +104,7 @@ def test_every_claim_at_every_node_is_true(which, training):
     graph = export(model, args, {}, training=training)
     flow = Flow(graph)
     checked = 0
-    with torch.no_grad(), _fixed():
+    with torch.no_grad(), fixed():
         values = _draw(model.double(), graph)
         before = replay(graph, values)
         for parameter, nodes in flow.placeholders.items():
