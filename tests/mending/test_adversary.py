@@ -122,7 +122,7 @@ def test_what_does_not_run_elsewhere_stays():
             return super().forward(x)
 
     given = Batch(args=(X,), samples=5)
-    assert resized(Fussy(8, 2), given) is given
+    assert torch.equal(resized(Fussy(8, 2), given).args[0], X)
 
 
 def test_a_traced_model_is_mended_once():
@@ -167,3 +167,30 @@ def test_data_that_a_model_does_not_run_on(data, goal, told):
     model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4))
     with pytest.raises(InputError, match=told):
         plumbob.fix(model, data, goal=goal)
+
+
+class Waves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(8, 8, dtype=torch.cfloat)
+        self.one, self.norm, self.two = (
+            nn.Linear(8, 8),
+            nn.LayerNorm(8),
+            nn.Linear(8, 4),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.one(torch.fft.ifft(self.map(torch.fft.fft(x))).real)
+        return self.two(self.norm(z)), torch.fft.fft(z)
+
+
+def test_complex_numbers_are_computed_and_compared():
+    torch.manual_seed(0)
+    proof = plumbob.fix(Waves(), X, select="PB309,PB305")[1]
+    assert [c.places for c in proof.certificates] == [("norm.bias",)]
+
+
+def test_data_with_gradients():
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+    x = (2 * X.clone().requires_grad_()).sin()
+    assert plumbob.fix(model, x, select="PB305")[1].certificates

@@ -148,6 +148,7 @@ def compare(
             f"got {claim.value}; there is nothing to certify"
         )
     given = data if isinstance(data, Batch) else next(batches(model, data, limit=1))
+    given = _each(given, Tensor.detach)
     modes = [True, False] if claim is Safety.EXACT else [False]
     if other is None:
         other = resized(model, given, training=modes[0])
@@ -356,6 +357,7 @@ def _run(model: nn.Module, batch: Batch, training: bool, seed: int) -> Outputs:
     finally:
         for module, mode in modes.items():
             module.training = mode
+    found = [torch.view_as_real(t) if t.is_complex() else t for t in found]
     return [t.cpu().double() for t in found if t.is_floating_point()]
 
 

@@ -35,7 +35,12 @@ def resized(model: nn.Module, batch: Batch, *, training: bool = False) -> Batch:
         InputError: it does not even run on the batch that is given, in `training` or
             else in inference.
     """
-    leaves, spec = pytree.tree_flatten((batch.args, dict(batch.kwargs)))
+    call = (batch.args, dict(batch.kwargs))
+    leaves, spec = pytree.tree_flatten(
+        pytree.tree_map_only(Tensor, Tensor.detach, call)
+    )
+    args, kwargs = pytree.tree_unflatten(leaves, spec)
+    batch = Batch(args=args, kwargs=kwargs, samples=batch.samples)
     tensors = {i: t for i, t in enumerate(leaves) if isinstance(t, Tensor)}
     own = copy.deepcopy(inner(model))
     failed = {mode: _failed(own, batch, mode) for mode in (False, True)}

@@ -262,7 +262,7 @@ def _edited(block: Tensor, first: int, edits: Sequence[Edit]) -> Tensor:
 def _wide(tensor: Tensor) -> Tensor:
     if tensor.device.type == "mps":  # which has no float64
         tensor = tensor.cpu()
-    return tensor.double() if tensor.is_floating_point() else tensor
+    return tensor.to(_double(tensor.dtype))
 
 
 def _cat(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -270,7 +270,8 @@ def _cat(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 
 def _double(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype.is_floating_point else dtype
+    wide = torch.complex128 if dtype.is_complex else dtype
+    return torch.float64 if dtype.is_floating_point else wide
 
 
 def _real(device: torch.device) -> torch.device:
