@@ -231,6 +231,9 @@ def _wide(model: nn.Module) -> nn.Module:
     if any(p.device.type == "mps" for p in wide.parameters()):
         wide.cpu()  # mps has no float64
     wide.double()
+    for t in (*wide.parameters(), *wide.buffers()):
+        if t.is_complex():
+            t.data = t.data.to(torch.complex128)
     for module in wide.modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and value.is_floating_point():
@@ -264,7 +267,8 @@ def _jittered(model: nn.Module, ulp: float) -> nn.Module:
 def _cast(batch: Batch) -> Batch:
     def cast(t: Tensor) -> Tensor:
         t = t.cpu() if t.device.type == "mps" else t
-        return t.double() if t.is_floating_point() else t
+        wide = t.to(torch.complex128) if t.is_complex() else t
+        return t.double() if t.is_floating_point() else wide
 
     return _each(batch, cast)
 
