@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from torch.nn.functional import linear
 from torch.utils import _pytree as pytree
 
-from plumbob.errors import InputError
+from plumbob.errors import InputError, one_line
 from plumbob.survey.domain import name
 from plumbob.survey.edit import Edit
 from plumbob.survey.graph import Graph
@@ -145,13 +145,24 @@ class _Run:
         return results
 
     def call(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+        """Compute an operation.
+
+        Raises:
+            InputError: it fails.
+        """
         args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
         args, kwargs = pytree.tree_map_only(torch.device, _real, (args, kwargs))
         if self.wide:
             args, kwargs = pytree.tree_map_only(torch.dtype, _double, (args, kwargs))
         if node.target is operator.getitem:
             return args[0][args[1]]
-        return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+        try:
+            return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+        except Exception as error:  # an operation may refuse float64, or this device
+            raise InputError(
+                f"expected operations that can be computed one by one, got {name(node)}"
+                f", which fails: {one_line(error)}"
+            ) from error
 
     def is_stored(self, node: Any) -> bool:
         return isinstance(node, fx.Node) and node not in self.held

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import fx, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from plumbob.errors import InputError
@@ -100,7 +101,7 @@ def export(
     with untouched(model), _modes(model, training), _alone(), _uncollected():
         wrapper = _Leaves(model)
         try:
-            with _quiet():
+            with _quiet(), _Constants():
                 program = torch.export.export(wrapper, args, dict(kwargs), strict=False)
                 traced = Traced.of(program)
                 if other is not None and other.traced and traced.same(other.traced):
@@ -262,6 +263,25 @@ def _alone() -> Generator[None, None, None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class _Constants(TorchFunctionMode):
+    """Keeps the values of constants that a model on the meta device makes there."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        device = given.get("device")
+        if func is torch.tensor and device is not None:
+            device = torch.device(device)
+            if device.type == "meta":
+                return func(*args, **given | {"device": "cpu"}).to(device)
+        return func(*args, **given)
 
 
 @contextmanager

@@ -169,7 +169,8 @@ class _Task:
     ) -> "dict[str, list[Edit]]":
         """Return what is done to each tensor; note the certificates, and refusals.
 
-        What fails is left out, and the others are certified anew.
+        What fails is halved, until it is one place, which is left out; all others
+        are certified anew.
         """
         from plumbob.mending.side_by_side import certificates
         from plumbob.mending.trying import refusal
@@ -185,10 +186,13 @@ class _Task:
                 return edits
             kept: list[list[Offer]] = []
             for mine, one in zip(offers, made, strict=True):
-                if isinstance(one, str):
-                    found.refused.extend(refusal(offer, one) for offer in mine)
-                else:
+                if not isinstance(one, str):
                     kept.append(mine)
+                elif len(mine) > 1:
+                    half = len(mine) // 2
+                    kept += [mine[:half], mine[half:]]
+                else:
+                    found.refused.append(refusal(mine[0], one))
             offers = kept
 
     def after(self, found: "Mended") -> "nn.Module":
