@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from plumbob.survey.domain import Shift, plain
+from plumbob.survey.domain import Shift, plain, sizes_of
 from plumbob.survey.flow import Flow
 from plumbob.survey.replay import _draw, _Player, fixed
 from plumbob.survey.seeds import redundant
@@ -20,6 +20,7 @@ def held(value, shift, tolerance=1e-9):
     """Whether a measured change is what a shift says of it."""
     if shift is None:
         return float(value.abs().max()) < tolerance
+    assert sizes_of(shift) == list(value.shape)
     for axis, lo, hi in shift.within:
         index = torch.arange(value.shape[axis])
         outside = value.movedim(axis, 0)[(index < lo) | (index >= hi)]
@@ -90,7 +91,7 @@ def models():
         "bert": (bert(), (tokens(),)),
         "repeated": (Repeated(), (normals(2, 3, 4),)),
         **{
-            f"heads by {how}": (Grouped(how, packed=True), (normals(2, 5, 8),))
+            f"heads by {how}": (Grouped(how), (normals(2, 5, 8),))
             for how in ("enable_gqa", "repeat_interleave", "cat")
         },
     }
