@@ -10,7 +10,7 @@ from fixing import nothing_left, nothing_told
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

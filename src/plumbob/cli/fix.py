@@ -162,7 +162,9 @@ def _check(
             "--data, such as net.py:batch."
         )
     if output is not None:
-        if output.suffix == SAFETENSORS:
+        from plumbob.survey.files import PICKLES
+
+        if output.suffix in {SAFETENSORS, *PICKLES}:
             from plumbob.verbs.save import writable
 
             writable(output)
