@@ -204,3 +204,17 @@ def test_a_transposed_tie_is_a_parameter_of_its_own():
     for name, layer in (("0", encode), ("2", decode)):
         norms = layer.weight.grad.norm(dim=1)
         close(probed.readings[name].grad_weight, norms)
+
+
+def test_a_file_may_hold_buffers_that_are_not_saved_any_more(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 3))
+    model.register_buffer("ids", torch.arange(3), persistent=False)
+    state = {**model.state_dict(), "ids": torch.arange(3) + 7}
+    state["0.bias"] = torch.ones(3)
+    save_file(state, tmp_path / "w.safetensors")
+    load(model, tmp_path / "w.safetensors")
+    assert model[0].bias.tolist() == [1, 1, 1]
+    assert model.ids.tolist() == [0, 1, 2]
+    save_file({**state, "ids": torch.arange(4)}, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match="'ids' has shape"):
+        load(model, tmp_path / "w.safetensors")

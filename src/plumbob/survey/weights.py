@@ -240,7 +240,7 @@ def load(model: nn.Module, path: str | Path) -> None:
     """Put the weights of a safetensors file or folder into a model, or none of them.
 
     Values are converted to the model's dtype; what lies on the meta device gets
-    memory. Of tied weights one is enough.
+    memory. Of tied weights one is enough. Buffers that the model does not save stay.
 
     Raises:
         FileError: the file is truncated, hostile or of an unknown kind.
@@ -266,6 +266,9 @@ def load(model: nn.Module, path: str | Path) -> None:
 def matched(model: nn.Module, path: str | Path) -> dict[str, Entry]:
     """Return where the values of a model's state are, by name, tied ones by each.
 
+    A file may also hold buffers that the model has and does not save, as those of an
+    older version of its class.
+
     Raises:
         FileError: the file is truncated, hostile or of an unknown kind.
         InputError: names or shapes differ from the model's.
@@ -274,8 +277,10 @@ def matched(model: nn.Module, path: str | Path) -> dict[str, Entry]:
     state = model.state_dict(keep_vars=True)
     groups = list(_by_tensor(state))
     lost = [names for names in groups if not any(name in found for name in names)]
-    _agree(found, state, [name for names in lost for name in names], path)
-    return {
+    computed = {n: b for n, b in model.named_buffers() if n not in state}
+    missing = [name for names in lost for name in names]
+    _agree(found, {**computed, **state}, missing, path)
+    return {name: found[name] for name in computed if name in found} | {
         name: next(found[alias] for alias in names if alias in found)
         for names in groups
         for name in names

@@ -130,7 +130,8 @@ class _Task:
         model = hollow(build)
         entries = matched(model, weights)
         as_stored(model, entries)
-        store = Stored(entries, dict(model.named_buffers()))
+        saved = {name: entries[name] for name in model.state_dict()}
+        store = Stored(saved, dict(model.named_buffers()))
         model = copy.deepcopy(model).to("meta")
         batch = next(batches(model, data, limit=1))
         say("proving what can go")
