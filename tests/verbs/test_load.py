@@ -92,6 +92,15 @@ def test_a_model_without_values_gets_them(mended):
         assert torch.equal(value, fixed.state_dict()[name])
 
 
+def test_what_comes_back_has_values_too(mended):
+    model, _, path = mended
+    with torch.device("meta"):
+        empty = type(model)(model.config, add_pooling_layer=False)
+    loaded = plumbob.load(empty, path, restore=True)
+    assert not any(p.is_meta for p in loaded.parameters())
+    assert not loaded.get_parameter("encoder.layer.0.attention.self.key.bias").any()
+
+
 def test_another_model_is_refused_and_left_as_it_was(mended):
     _, _, path = mended
     other = nn.Sequential(nn.Linear(3, 4))

@@ -113,6 +113,7 @@ def test_plain_values_are_json():
         (nn.Linear(3, 1), "net", {}, "a function of the model before, got str"),
         (nn.Linear(3, 1), nn.Linear(3, 1), {"claim": "same"}, "exact or eval-only"),
         (nn.Linear(3, 1), lambda m: m.nothing, {}, "the rewrite failed on a copy"),
+        (nn.ReLU(), lambda m: m.nothing, {}, r"a copy of ReLU \(no parameters\)"),
         (nn.Linear(3, 1), nn.Linear(5, 1), {}, "Linear failed on"),
     ],
 )

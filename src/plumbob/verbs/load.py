@@ -39,7 +39,8 @@ def load(model: "Model", path: str | Path, *, restore: bool = False) -> "Model":
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
         >>> plumbob.load(model, "mended.safetensors")  # doctest: +SKIP
     """
-    from torch import no_grad
+    from torch import empty_like, no_grad
+    from torch.nn import Parameter
 
     from plumbob.mending.form import bring, restorable, tensors_of
     from plumbob.mending.manifest import beside, read
@@ -59,6 +60,9 @@ def load(model: "Model", path: str | Path, *, restore: bool = False) -> "Model":
             tensor.data = tensor.data.to(device)
         for name in form.removed if restore else ():
             owner, _, last = name.rpartition(".")
-            neutral = float(last == "weight")  # a norm's gain
-            setattr(model.get_submodule(owner), last, before[name].fill_(neutral))
+            full = before[name]
+            if full.is_meta:
+                full = Parameter(empty_like(full, device="cpu"))
+            full.fill_(last == "weight")  # a norm's gain is 1
+            setattr(model.get_submodule(owner), last, full)
     return model

@@ -120,9 +120,10 @@ def _rewritten(act: Callable[["nn.Module"], Any], model: "nn.Module") -> "nn.Mod
     except InputError:
         raise
     except Exception as error:  # whatever the user's code raises
+        dtype = next((p.dtype for p in model.parameters()), "no parameters")
         raise InputError(
-            f"the rewrite failed on a copy of {type(model).__name__} "
-            f"({next(model.parameters()).dtype}): {one_line(error)}; let it take the "
-            "model in any floating-point dtype, and change it or return another"
+            f"the rewrite failed on a copy of {type(model).__name__} ({dtype}): "
+            f"{one_line(error)}; let it take the model in any floating-point dtype, "
+            "and change it or return another"
         ) from error
     return found if isinstance(found, nn.Module) else model
