@@ -9,11 +9,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, ViTConfig, ViTM
 
 from plumbob.mending.offer import Offer
 from plumbob.mending.plan import Plan
-from plumbob.mending.trying import tried
 from plumbob.survey.batches import batches
 from plumbob.survey.graph import export
 from plumbob.survey.shift import theorems
 from plumbob.survey.structures import Structure
+from rewriting import tried
 from theorems import bert, normals, tokens
 
 SMALL = {"num_hidden_layers": 1, "num_attention_heads": 4}
@@ -90,7 +90,7 @@ def mend(rewrite, model, data, goal="inference"):
     plan = Plan(model=mended, batch=batch, structure=structure, goal=goal)
     places = list(rewrite(plan))
     offers = [place for place in places if isinstance(place, Offer)]
-    done, refused = tried(mended, batch, offers, "drop", None, 0)
+    done, refused = tried(mended, batch, offers)
     refused += [place for place in places if not isinstance(place, Offer)]
     assert len(done) < 2
     return Mended(mended, done[0] if done else None, refused)

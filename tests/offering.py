@@ -5,10 +5,10 @@ import copy
 import torch
 
 from plumbob.mending.offer import Offer, Refusal
-from plumbob.mending.trying import _act, tried
+from plumbob.mending.trying import _act
 from plumbob.survey.batches import batches
 from plumbob.survey.graph import tensors
-from rewriting import planned
+from rewriting import planned, tried
 
 
 def offers(rewrite, model, data, goal="inference"):
@@ -26,7 +26,7 @@ def done(rewrite, model, data, way="drop"):
     mended = copy.deepcopy(model)
     _act(mended, offers=places, way=way)
     batch = next(batches(model, data.float(), limit=1))
-    made, refused = tried(copy.deepcopy(model).float(), batch, places, way, None, 0)
+    made, refused = tried(copy.deepcopy(model).float(), batch, places, way)
     assert not refused, refused
     return mended, made[0] if made else None
 

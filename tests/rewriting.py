@@ -6,7 +6,8 @@ import torch
 
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
-from plumbob.mending.trying import tried
+from plumbob.mending.sizes import resized
+from plumbob.mending.trying import Trying
 from plumbob.survey.batches import batches
 from plumbob.survey.graph import export
 from plumbob.survey.seen import seen
@@ -31,11 +32,24 @@ def refusals(rewrite, model, data):
     return [place.why for place in places]
 
 
+def tried(model, batch, offers, way="drop"):
+    """Take up offers in place; return the certificates, and the refusals."""
+    trying = Trying(
+        batch=batch,
+        other=resized(model, batch),
+        origin=copy.deepcopy(model),
+        way=way,
+        optimizer=None,
+        seed=0,
+    )
+    return trying.take_up(model, offers)
+
+
 def settled(rewrite, mended, data):
     """Say whether there is nothing left to do."""
     plan = planned(mended, data)
     places = [o for o in rewrite(plan) if isinstance(o, Offer)]
-    return tried(mended, plan.batch, places, "drop", None, 0) == ([], [])
+    return tried(mended, plan.batch, places) == ([], [])
 
 
 def done(rewrite, model, data):
@@ -44,7 +58,7 @@ def done(rewrite, model, data):
     mended = copy.deepcopy(model).eval()
     plan = planned(mended, data)
     places = [o for o in rewrite(plan) if isinstance(o, Offer)]
-    certificates, failed = tried(mended, plan.batch, places, "drop", None, 0)
+    certificates, failed = tried(mended, plan.batch, places)
     assert certificates, failed
     assert not failed
     wide = copy.deepcopy(model).double().eval()
