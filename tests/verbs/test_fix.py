@@ -118,6 +118,28 @@ def test_it_is_told_as_a_table_of_fixed_width():
     assert lines[-1] == "445 parameters before, 437 after"
 
 
+def test_side_effects_that_differ_in_names_are_summed_up():
+    torch.manual_seed(0)
+    layers = (part for _ in range(3) for part in (nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    model = nn.Sequential(*layers, nn.Tanh())
+    _, proof = plumbob.fix(model, torch.randn(8, 4), goal="training")
+    said = str(proof).splitlines()
+    assert "  1.running_mean moves by the bias, and 2 more alike" in said
+    chain = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)), nn.Tanh())
+    options = {"mode": "zero", "select": "fold-stacked-bias"}
+    _, proof = plumbob.fix(chain, torch.randn(8, 4), **options)
+    said = str(proof).splitlines()
+    assert (
+        "  fold-stacked-bias: 2 biases go into 2 others, such as 0.bias into 1.bias"
+        in said
+    )
+    (made,) = proof.certificates
+    told = proof.manifest()["rewrites"][0]["side_effects"]
+    assert told == made.side_effects
+    assert "1.bias takes over what 0.bias gives up" in told
+    assert "2.bias takes over what 1.bias gives up" in told
+
+
 def test_the_manifest_has_what_proves_it_and_is_json():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     _, proof = plumbob.fix(model, torch.randn(8, 3), goal="training")

@@ -1,6 +1,7 @@
 """What was mended, and what proves it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from textwrap import wrap
@@ -17,6 +18,7 @@ from plumbob.types import Mode
 WIDTH = 88
 MOST = 8  # lines of a kind that are printed; the manifest has all
 ROW = "{:<6} {:<34} {:>6}  {:<9} {:>8} {:>8} {:>8}"
+TAKEN_OVER = re.compile(r"(.+) takes? over what (.+) gives up")
 COLUMNS = ("code", "rewrite", "places", "claim", "identity", "stored", "before")
 
 
@@ -94,13 +96,15 @@ class Mended:
         if not (self.certificates or self.unsafe):
             yield "nothing to mend"
         else:
-            yield f"mended for {self.goal}: {len(self.removed)} tensors removed"
+            count = len(self.removed)
+            tensors = "tensor" if count == 1 else "tensors"
+            yield f"mended for {self.goal}: {count} {tensors} removed"
         if self.certificates:
             yield ROW.format(*COLUMNS)
             yield from map(_row, self.certificates)
             dtypes = dict.fromkeys(c.dtype for c in self.certificates)
             yield f"identity: ulps of float64; stored, before: of {', '.join(dtypes)}"
-        effects = (effect for c in self.certificates for effect in c.side_effects)
+        effects = (effect for c in self.certificates for effect in _summed_up(c))
         said = (effect.rpartition(": ") for effect in dict.fromkeys(effects))
         yield from _listed("side effects", _once((what, at) for at, _, what in said))
         yield from _listed("not certified", map(str, self.unsafe))
@@ -115,6 +119,39 @@ class Mended:
 def _row(c: Certificate) -> str:
     ulps = (f"{x:.3g}" for x in (c.identity_ulps, c.stored_ulps, c.rounding))
     return ROW.format(c.code or "-", c.rewrite, len(c.places), c.claim.value, *ulps)
+
+
+def _summed_up(c: Certificate) -> Iterator[str]:
+    """Yield side effects; those that differ only in their names are summed up.
+
+    What is said as "name: text" is left to `_once`.
+    """
+    names = {*c.places, *c.removed, *c.added, *c.changed, *c.frozen}
+    names |= {name.rpartition(".")[0] for name in names}
+    alike: dict[str, list[str]] = {}
+    for effect in c.side_effects:
+        words = [word for word in effect.split() if word.strip(",") not in names]
+        kind = effect if ": " in effect else " ".join(words).replace("takes", "take")
+        alike.setdefault(kind, []).append(effect)
+    for first, *more in alike.values():
+        moves = [m.groups() for e in (first, *more) if (m := TAKEN_OVER.fullmatch(e))]
+        if not more:
+            yield first
+        elif moves:
+            yield f"{c.rewrite}: {_moved(moves)}"
+        else:
+            yield f"{first}, and {len(more)} more alike"
+
+
+def _moved(moves: Sequence[tuple[str, ...]]) -> str:
+    """Say how many parameters go into how many, of (what takes it, what gives it)."""
+    into = {name for takers, _ in moves for name in takers.split(", ")}
+    every = {*into, *(giver for _, giver in moves)}
+    what = "biases" if all("bias" in n.rpartition(".")[2] for n in every) else "tensors"
+    (first, *more), giver = moves[0][0].split(", "), moves[0][1]
+    others = f"{len(into)} others" if len(into) > 1 else "another"
+    such = f"{giver} into {first}" + (f" and {len(more)} more" if more else "")
+    return f"{len(moves)} {what} go into {others}, such as {such}"
 
 
 def _listed(title: str, found: Iterable[str]) -> Iterator[str]:

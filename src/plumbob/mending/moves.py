@@ -33,8 +33,9 @@ def folded(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
     graph = plan.structure.graphs[False]
     walk = plan.structure.walks[proof]["inference"]
     act = Fold(graph=graph, walk=walk, parameter=proof.parameter, rows=proof.rows)
-    into = ", ".join(dict.fromkeys(proof.carriers))
-    effects = (f"{into} takes over what {proof.parameter} gives up",)
+    into = tuple(dict.fromkeys(proof.carriers))
+    take = "takes" if len(into) == 1 else "take"
+    effects = (f"{', '.join(into)} {take} over what {proof.parameter} gives up",)
     return _offer(plan, proof, rewrite, code, act, effects=effects)
 
 
