@@ -9,7 +9,7 @@ from torch import nn
 
 from plumbob.survey.batches import Batch
 from plumbob.survey.flow import Walk
-from plumbob.survey.graph import NORMS
+from plumbob.survey.graph import NORMS, Graph
 from plumbob.survey.shift import offsets
 from plumbob.survey.structures import Structure, read, read_again
 from plumbob.types import Mode, Proof, independent
@@ -26,6 +26,12 @@ class Plan:
     built: Mapping[tuple[str, str], Any] = field(
         default_factory=dict[tuple[str, str], Any]
     )
+
+    @property
+    def graph(self) -> Graph | None:
+        """The graph that is mended for inference, None where this is not the goal."""
+        found = self.structure.graphs.get(False)
+        return found if self.goal == "inference" else None
 
     @cached_property
     def proofs(self) -> tuple[Proof, ...]:
@@ -93,11 +99,11 @@ def planned(
     nothing traced again where parameters are gone that the graph does without.
     """
     built, structure = _built(model), None
-    if last is not None:
+    if last is not None and built == last.built:
+        return last
+    if last is not None and built.items() <= last.built.items():
         gone = last.built.keys() - built.keys()
-        if built == last.built:
-            return last
-        if built.items() <= last.built.items() and {k for k, _ in gone} == {_OWN}:
+        if all(kind == _OWN for kind, _ in gone):
             structure = read_again(model, last.structure, {name for _, name in gone})
     return Plan(
         model=model,
