@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from plumbob.mending.moves import Offered, cleared
+from plumbob.mending.moves import Offered, cleared, folded
 from plumbob.mending.plan import Plan
 
 
@@ -15,16 +15,17 @@ def drop_bias_before_instance_norm(plan: Plan) -> Iterator[Offered]:
 
     Exact when:
         In training and inference: the norm uses the statistics of its input, and the
-        bias is the same at all positions that it averages.
+        bias is the same at all positions that it averages. Where it keeps running
+        statistics, their mean gives the bias up for inference, so the norm must read
+        this map and nothing but it, with nothing in between.
 
     Not when:
         An activation, a convolution that pads with zeros or an average pooling that
         counts its padding (PyTorch's default) stands between: at the border the bias
-        is another one. The norm keeps running statistics: in inference they are
-        subtracted, and b counts. The map has another reader.
+        is another one. The map has another reader.
 
     Side effects:
-        None but those of all that goes.
+        A running mean moves by -b, so that inference is the same at once.
 
     Example:
         >>> import torch
@@ -41,7 +42,9 @@ def drop_bias_before_instance_norm(plan: Plan) -> Iterator[Offered]:
     References:
         Ulyanov, Vedaldi and Lempitsky (2016), Instance normalization, section 2.
     """
-    for proof in plan.null("instance-norm"):
-        yield cleared(
-            plan, proof, rewrite="drop-bias-before-instance-norm", code="PB302"
-        )
+    name = "drop-bias-before-instance-norm"
+    for proof in plan.proofs:
+        if proof.by == "instance-norm" and proof.direction == "each":
+            sole = proof.norm or getattr(proof, plan.goal) == "null"
+            move = cleared if sole else folded
+            yield move(plan, proof, rewrite=name, code="PB302")

@@ -14,11 +14,12 @@ def bias_before_instance_norm(survey: Survey) -> Iterator[Finding]:
     Why:
         Instance norm subtracts from each channel of each image its own mean over the
         positions. A bias is the same at all of them, so it is part of that mean and
-        goes with it, in training and, unless the norm keeps running statistics, in
-        inference too. Its gradient is exactly 0; what arrives is rounding noise,
-        which Adam scales up to full steps. A dropout, an activation or a zero-padded
-        convolution between the two ends this, and then it is not reported: the shift
-        is proved to end at the norm on every path through the graph.
+        goes with it, in training and in inference; a running mean, where the norm
+        keeps one, follows it and can carry it. Its gradient is exactly 0; what arrives
+        is rounding noise, which Adam scales up to full steps. A dropout, an activation
+        or a zero-padded convolution between the two ends this, and then it is not
+        reported: the shift is proved to end at the norm on every path through the
+        graph.
 
     Evidence:
         elements: how many values of the bias nothing sees; largest: the largest |b|

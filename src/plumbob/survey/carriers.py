@@ -52,7 +52,7 @@ class Carriers:
     def before(self, op: Op, names: set[str]) -> Carrier | None:
         """Return what takes a shift over before an operation sees it."""
         kind = name(op.node)
-        if "batch_norm" in kind:
+        if "batch_norm" in kind or kind == "instance_norm":
             return self._running_mean(op)
         if kind in RECURRENT or kind in _CELLS:
             return self._twin(op, kind, names)
@@ -114,7 +114,8 @@ class Carriers:
     def _running_mean(self, op: Op) -> Carrier | None:
         """Return the running mean that could carry a shift before a frozen norm."""
         mean = op.arguments.get("running_mean")
-        if not isinstance(mean, fx.Node) or op.arguments.get("training"):
+        own = op.arguments.get("training") or op.arguments.get("use_input_stats")
+        if not isinstance(mean, fx.Node) or own:
             return None
         shift = op.only("input")
         if shift is None or shift.depends or not shift.varies <= {1}:
