@@ -6,6 +6,7 @@ from collections.abc import (
     Callable,
     Collection,
     Generator,
+    Iterable,
     Mapping,
     Sequence,
 )
@@ -26,7 +27,7 @@ from plumbob.mending.sizes import resized
 from plumbob.survey.batches import Batch, batches
 from plumbob.survey.graph import NORMS, tensors
 from plumbob.survey.guard import untouched
-from plumbob.survey.replay import EPS, LEAST_BOUND, MOST_BOUND
+from plumbob.survey.replay import EPS, LEAST_BOUND, bound_of
 from plumbob.types import Safety
 
 Outputs = list[Tensor]
@@ -152,7 +153,7 @@ def compare(
     modes = [True, False] if claim is Safety.EXACT else [False]
     if other is None:
         other = resized(model, given, training=modes[0])
-    dtype = _dtype(model)
+    dtype = coarsest(p.dtype for p in model.parameters())
     ulp = torch.finfo(dtype).eps
     tried, identity, noise, rounding, stored = 0, 0.0, 0.0, 0.0, 0.0
     with untouched(model), torch.no_grad():
@@ -193,7 +194,7 @@ def compare(
                     rounding = max(rounding, own)
                     stored = max(stored, _far(last, given, training, seed, truth))
             tried += shows
-    bound = min(max(LEAST_BOUND, 100 * noise), MOST_BOUND)
+    bound = bound_of(noise)
     if not random_parameters:  # those after are rounded to be stored: a few ulps each
         bound = max(LEAST_BOUND, 8 * noise)
     return Certificate(
@@ -219,9 +220,9 @@ def compare(
     )
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    """Return the coarsest floating-point dtype of the parameters."""
-    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+def coarsest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
+    """Return the coarsest floating-point dtype, float32 where there is none."""
+    kinds = {kind for kind in dtypes if kind.is_floating_point}
     return max(kinds or {torch.float32}, key=lambda kind: torch.finfo(kind).eps)
 
 

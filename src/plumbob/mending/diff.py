@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor, nn
 
 from plumbob.certificate import Certificate
-from plumbob.mending.differences import same
-from plumbob.mending.form import tensors_of
+from plumbob.mending.differences import same, tensors_of
 
 
 def diff(

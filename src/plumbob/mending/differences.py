@@ -8,12 +8,16 @@ from torch import Tensor, nn
 Names = tuple[str, ...]
 
 
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers by name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
 def differences(
     before: nn.Module, after: nn.Module
 ) -> tuple[Names, Names, Names, Names]:
     """Return which parameters and buffers are gone, new, of other values, frozen."""
-    old = {**dict(before.named_parameters()), **dict(before.named_buffers())}
-    new = {**dict(after.named_parameters()), **dict(after.named_buffers())}
+    old, new = tensors_of(before), tensors_of(after)
     both = {name: (t, new[name]) for name, t in old.items() if name in new}
     return (
         tuple(name for name in old if name not in new),

@@ -1,4 +1,4 @@
-"""A module whose call does nothing any more gives way to nn.Identity."""
+"""A module that is called once gives way to another, or to nn.Identity."""
 
 from collections.abc import Collection
 
@@ -52,8 +52,13 @@ def sole_call(
     return module
 
 
+def exchange(model: nn.Module, path: str, new: nn.Module) -> None:
+    """Put a module in the place of another, in the same mode."""
+    above, _, last = path.rpartition(".")
+    new.train(model.get_submodule(path).training)
+    setattr(model.get_submodule(above), last, new)
+
+
 def take_out(model: nn.Module, path: str) -> None:
     """Put nn.Identity in the place of a module."""
-    above, _, last = path.rpartition(".")
-    new = nn.Identity().train(model.get_submodule(path).training)
-    setattr(model.get_submodule(above), last, new)
+    exchange(model, path, nn.Identity())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from plumbob.errors import InputError, did_you_mean
+from plumbob.mending.differences import tensors_of
 
 Plain = bool | int | float | str | None | tuple[int, ...]
 
@@ -144,11 +145,6 @@ def form_of(before: nn.Module, after: nn.Module) -> Form:
             if not p.requires_grad and (n not in old or old[n].requires_grad)
         ),
     )
-
-
-def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers by name."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def bring(model: nn.Module, form: Form) -> None:

@@ -8,7 +8,7 @@ References:
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
 import torch
@@ -42,22 +42,35 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
 def save(state: Mapping[str, Tensor], file: BinaryIO) -> None:
     """Write tensors to a file, those of wide dtypes first, so that all lie aligned."""
     names = sorted(state, key=lambda name: (-state[name].element_size(), name))
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
+    held = ((name, _dtype(state[name]), state[name]) for name in names)
+    file.write(header((n, kind, t.shape, t.nbytes) for n, kind, t in held))
     for name in names:
-        tensor = state[name]
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": CODES[_dtype(tensor)],
-            "shape": list(tensor.shape),
+        file.write(raw(state[name].detach().cpu()))
+
+
+def header(tensors: Iterable[tuple[str, str, Sequence[int], int]]) -> bytes:
+    """Return what stands before the values of tensors.
+
+    Args:
+        tensors: the name, the dtype, the shape and the bytes of each, in order.
+    """
+    told: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, dtype, shape, size in tensors:
+        start, end = end, end + size
+        told[name] = {
+            "dtype": CODES[dtype],
+            "shape": list(shape),
             "data_offsets": [start, end],
         }
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(told, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for name in names:
-        flat = state[name].detach().cpu().contiguous().reshape(-1)
-        file.write(flat.view(torch.uint8).numpy().data)
+    return len(text).to_bytes(8, "little") + text
+
+
+def raw(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor on a processor."""
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _dtype(tensor: Tensor) -> str:

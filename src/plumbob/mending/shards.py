@@ -7,12 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-from torch import Tensor
-
 from plumbob.errors import InputError
 from plumbob.mending.manifest import beside
-from plumbob.mending.save import CODES
+from plumbob.mending.save import header, raw
 from plumbob.mending.stored import Stored
 from plumbob.survey.edit import Edit
 from plumbob.survey.evaluate import blocks
@@ -105,27 +102,12 @@ def _shard(
 ) -> int:
     """Write the tensors of a shard in the order in which they lay; return its size."""
     order = sorted(tensors.values(), key=lambda pair: pair[1].start)
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for _, entry in order:
-        start, end = end, end + entry.stop - entry.start
-        header[entry.name] = {
-            "dtype": CODES[entry.dtype],
-            "shape": list(entry.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
+    mine = [(e.name, e.dtype, e.shape, e.stop - e.start) for _, e in order]
+    file.write(header(mine))
     for name, entry in order:
         store = Stored({name: entry}, {})
-        dtype, mine = store.dtype(name), edits.get(name, ())
-        found = blocks(store, name, mine) if mine else store.blocks(name)
+        dtype, own = store.dtype(name), edits.get(name, ())
+        found = blocks(store, name, own) if own else store.blocks(name)
         for _, block in found:
-            file.write(_bytes(block.to(dtype)))
-    return end
-
-
-def _bytes(block: Tensor) -> memoryview:
-    flat = block.contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data
+            file.write(raw(block.to(dtype)))
+    return sum(size for *_, size in mine)

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from plumbob.certificate import Certificate
 from plumbob.errors import InputError
 from plumbob.mending.acts import Act, Given, on_the_way, planned
-from plumbob.mending.certify import distance, drawn
+from plumbob.mending.certify import coarsest, distance, drawn
 from plumbob.mending.give_up import can_go
 from plumbob.mending.offer import Offer
 from plumbob.mending.plan import Plan
@@ -22,7 +22,7 @@ from plumbob.survey.batches import Batch
 from plumbob.survey.edit import Edit
 from plumbob.survey.evaluate import Edits, Store, evaluate, whole
 from plumbob.survey.graph import Graph
-from plumbob.survey.replay import EPS, LEAST_BOUND, MOST_BOUND, fixed
+from plumbob.survey.replay import EPS, bound_of, fixed
 from plumbob.types import Safety
 
 Rewrite = Sequence[Offer]  # at all its places
@@ -52,12 +52,9 @@ def certificates(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         found = _compare(plan, rewrites, stores, tell)
-    dtype = max(
-        (d for n in known if (d := store.dtype(n)).is_floating_point),
-        key=lambda kind: torch.finfo(kind).eps,
-    )
+    dtype = coarsest(map(store.dtype, known))
     ulp = torch.finfo(dtype).eps
-    bound = min(max(LEAST_BOUND, 100 * found.noise), MOST_BOUND)
+    bound = bound_of(found.noise)
     # a model in float64 is its own truth: how it rounds is told by an ulp of it
     least = found.noise if dtype is torch.float64 else 0.0
     made: list[Certificate | str] = []

@@ -1,4 +1,4 @@
-"""MEND: one file = one identity, and `certify`, the proof tool."""
+"""MEND: one file = one identity."""
 
 from plumbob.rewrites.absorb_input_statistics import absorb_input_statistics
 from plumbob.rewrites.absorb_linear_unit import absorb_linear_unit

@@ -66,8 +66,8 @@ def absorb_input_statistics(plan: Plan) -> Iterator[Offered]:
     References:
         LeCun, Bottou, Orr and Müller (1998), Efficient BackProp, section 4.3.
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal == "training" or graph is None:
+    graph = plan.graph
+    if graph is None:
         return
     readers = Readers(plan.model, graph)
     for path, nodes in _calls(graph).items():

@@ -56,8 +56,8 @@ def absorb_linear_unit(plan: Plan) -> Iterator[Offered]:
         Serra, Kumar and Ramalingam (2020), Lossless compression of deep neural
         networks (arXiv 2001.00218).
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal != "inference" or graph is None:
+    graph = plan.graph
+    if graph is None:
         return
     lows = {node: low for node, (low, _) in bounds(plan.model, graph).nodes.items()}
     for node in graph.module.graph.nodes:

@@ -57,8 +57,8 @@ def bias_into_input_span(plan: Plan) -> Iterator[Offered]:
     References:
         Suits (1957), Use of dummy variables in regression equations.
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal != "inference" or graph is None or graph.on_this_path:
+    graph = plan.graph
+    if graph is None or graph.on_this_path:
         return
     known, sums = views(graph), Flow(graph).sums
     for node in graph.module.graph.nodes:

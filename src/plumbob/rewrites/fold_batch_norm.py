@@ -63,8 +63,8 @@ def fold_batch_norm(plan: Plan) -> Iterator[Offered]:
         Jacob et al. (2018), Quantization and training of neural networks for
         efficient integer-arithmetic-only inference, section 3.2.
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal == "training" or graph is None:
+    graph = plan.graph
+    if graph is None:
         return
     readers = Readers(plan.model, graph)
     for node in graph.module.graph.nodes:

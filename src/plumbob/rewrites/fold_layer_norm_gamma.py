@@ -61,8 +61,8 @@ def fold_layer_norm_gamma(plan: Plan) -> Iterator[Offered]:
         Elhage et al. (2021), A mathematical framework for transformer circuits,
         model simplifications.
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal == "training" or graph is None:
+    graph = plan.graph
+    if graph is None:
         return
     readers = Readers(plan.model, graph)
     gains = written_out(graph.module.graph, readers.known).gains

@@ -6,7 +6,7 @@ from functools import partial
 from torch import nn
 
 from plumbob.errors import InputError
-from plumbob.mending.exchange import called, sole_call
+from plumbob.mending.exchange import called, exchange, sole_call
 from plumbob.mending.moves import Offered, centred
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
@@ -59,8 +59,8 @@ def layer_norm_to_rms_norm(plan: Plan) -> Iterator[Offered]:
         Zhang and Sennrich (2019), Root mean square layer normalization. Ashkboos
         et al. (2024), SliceGPT, section 3.
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal == "training" or graph is None or graph.on_this_path:
+    graph = plan.graph
+    if graph is None or graph.on_this_path:
         return
     flow = Flow(graph)
     known = writers(flow)
@@ -132,5 +132,4 @@ def _exchange(
     shape, learns = list(old.normalized_shape), old.elementwise_affine
     new = nn.RMSNorm(shape, old.eps, learns, "meta")
     new.register_parameter("weight", old.weight)
-    above, _, last = path.rpartition(".")
-    setattr(model.get_submodule(above), last, new.train(old.training))
+    exchange(model, path, new)

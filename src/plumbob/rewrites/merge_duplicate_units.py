@@ -13,7 +13,7 @@ from plumbob.errors import InputError
 from plumbob.mending.moves import Offered
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
-from plumbob.mending.units import Layer, add_columns, drop, intact, layer
+from plumbob.mending.units import Layer, add_columns, drop, intact, layer, owner
 from plumbob.survey.bounds import named
 from plumbob.survey.hidden import Hidden, hidden
 from plumbob.survey.intervals import MEANS, MOVED, POOLS
@@ -66,8 +66,8 @@ def merge_duplicate_units(plan: Plan) -> Iterator[Offered]:
         Sussmann (1992), Uniqueness of the weights for minimal feedforward nets with
         a given input-output map.
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal != "inference" or graph is None:
+    graph = plan.graph
+    if graph is None:
         return
     values = named(plan.model, graph)
     if any(p.is_meta for p in plan.model.parameters()):
@@ -106,7 +106,7 @@ def _copies(each: Hidden, values: dict[str, Tensor]) -> Copies:
 
 
 def _offer(plan: Plan, each: Hidden, copies: Copies) -> Offered:
-    place = each.use.weight.name.rpartition(".")[0]
+    place = owner(each.use.weight.name)
     graph = plan.structure.graphs[False]
     try:
         found = layer(plan.model, graph, each)

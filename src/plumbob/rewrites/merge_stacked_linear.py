@@ -13,14 +13,21 @@ from plumbob.mending.exchange import called, sole_call, take_out
 from plumbob.mending.moves import Offered
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
-from plumbob.mending.units import TURNED, axes, layer, pads_zeros, sizes
+from plumbob.mending.units import (
+    CONVOLUTIONS,
+    TURNED,
+    axes,
+    layer,
+    owner,
+    pads_zeros,
+    sizes,
+)
 from plumbob.survey.graph import Graph
 from plumbob.survey.hidden import Hidden, hidden
 from plumbob.survey.ops import DROPOUT, SAME, SHAPE, op
 from plumbob.types import Safety
 
 NAME, CODE = "merge-stacked-linear", "PB310"
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def merge_stacked_linear(plan: Plan) -> Iterator[Offered]:
@@ -65,8 +72,8 @@ def merge_stacked_linear(plan: Plan) -> Iterator[Offered]:
         Arora, Cohen and Hazan (2018), On the optimization of deep networks: implicit
         acceleration by overparameterization.
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal != "inference" or graph is None:
+    graph = plan.graph
+    if graph is None:
         return
     taken = set[str]()  # a map in the middle of three is merged with one of them
     for each in hidden(graph):
@@ -84,7 +91,7 @@ def _offered(plan: Plan, each: Hidden) -> Offered | None:
     (reader, width), use = each.readers[0], each.use
     if width > 1 or use.out < min(use.fan_in, reader.out):
         return None
-    first, second = (part.weight.name.rpartition(".")[0] for part in (use, reader))
+    first, second = (owner(part.weight.name) for part in (use, reader))
     try:
         layer(model, graph, each)
         one: Any = model.get_submodule(first)

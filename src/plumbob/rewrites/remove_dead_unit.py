@@ -13,7 +13,15 @@ from plumbob.errors import InputError
 from plumbob.mending.moves import Offered
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
-from plumbob.mending.units import Layer, add_constant, drop, intact, layer, pads_zeros
+from plumbob.mending.units import (
+    Layer,
+    add_constant,
+    drop,
+    intact,
+    layer,
+    owner,
+    pads_zeros,
+)
 from plumbob.survey.bounds import bounds, named
 from plumbob.survey.hidden import Hidden, ancestors, hidden, spread
 from plumbob.types import Safety
@@ -61,8 +69,8 @@ def remove_dead_unit(plan: Plan) -> Iterator[Offered]:
         Serra, Kumar and Ramalingam (2020), Lossless compression of deep neural
         networks (arXiv 2001.00218).
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal != "inference" or graph is None:
+    graph = plan.graph
+    if graph is None:
         return
     model = plan.model
     known, values = bounds(model, graph), named(model, graph)
@@ -87,7 +95,7 @@ def remove_dead_unit(plan: Plan) -> Iterator[Offered]:
 def _offers(
     plan: Plan, each: Hidden, gone: Any, constants: list[Values], kept: frozenset[str]
 ) -> Iterator[Offered]:
-    place = each.use.weight.name.rpartition(".")[0]
+    place = owner(each.use.weight.name)
     graph = plan.structure.graphs[False]
     try:
         found = layer(plan.model, graph, each)

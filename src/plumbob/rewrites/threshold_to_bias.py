@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from plumbob.errors import InputError
+from plumbob.mending.differences import tensors_of
 from plumbob.mending.moves import Offered
 from plumbob.mending.offer import Offer, Refusal
 from plumbob.mending.plan import Plan
@@ -65,11 +66,11 @@ def threshold_to_bias(plan: Plan) -> Iterator[Offered]:
         nervous activity. Rosenblatt (1958), The perceptron: a probabilistic model for
         information storage and organization in the brain.
     """
-    graph = plan.structure.graphs.get(False)
-    if plan.goal != "inference" or graph is None or graph.on_this_path:
+    graph = plan.graph
+    if graph is None or graph.on_this_path:
         return
     known, model = views(graph), plan.model
-    values = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    values = tensors_of(model)
     for node in graph.module.graph.nodes:
         uses = [] if node in known else list(affine(node, known))
         if len(uses) == 1 and uses[0].kind in {"linear", "conv", "conv-transpose"}:

@@ -78,12 +78,17 @@ def replays(model: nn.Module, graph: Graph, claims: Sequence[Claim]) -> list[Tri
         return [Trial(holds=True, untested=why) for _ in claims]
 
 
+def bound_of(noise: float) -> float:
+    """Return what rounding may come to where an ulp of all parameters makes noise."""
+    return min(max(LEAST_BOUND, 100 * noise), MOST_BOUND)
+
+
 def _tested(replay: "_Replay", claims: Sequence[Claim]) -> list[Trial]:
     noise = replay.noise()
     reason = replay.vacuous() or ("" if noise or replay.reacts() else _DEAF)
     if reason:
         return [Trial(holds=True, untested=f"not tested: {reason}") for _ in claims]
-    bound = min(max(LEAST_BOUND, 100 * noise), MOST_BOUND)
+    bound = bound_of(noise)
     trials: dict[int, Trial] = {}
     for group in _groups(claims):
         error = replay.error([claims[i] for i in group])

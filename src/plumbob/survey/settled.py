@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from plumbob.errors import InputError
+from plumbob.survey.edit import common_part
 from plumbob.survey.writable import plain
 from plumbob.types import Proof
 
@@ -38,6 +39,6 @@ def _settled(model: nn.Module, proof: Proof) -> bool:
 
 def centred(values: Float[Tensor, "..."], groups: int = 1, axis: int = 0) -> bool:
     """Return whether the mean of each group along an axis is 0 but for rounding."""
-    parts = values.cpu().double().unflatten(axis, (groups, -1))  # mps has no float64
-    rounding = torch.finfo(values.dtype).eps * parts.abs().amax(axis + 1)
-    return bool((parts.mean(axis + 1).abs() <= rounding).all())
+    wide = [(0, values.cpu().double())]  # mps has no float64
+    eps = torch.finfo(values.dtype).eps
+    return common_part(wide, (0, values.shape[axis]), groups, axis, eps) is None

@@ -42,7 +42,8 @@ def load(model: "Model", path: str | Path, *, restore: bool = False) -> "Model":
     from torch import empty_like, no_grad
     from torch.nn import Parameter
 
-    from plumbob.mending.form import bring, restorable, tensors_of
+    from plumbob.mending.differences import tensors_of
+    from plumbob.mending.form import bring, restorable
     from plumbob.mending.manifest import beside, read
     from plumbob.survey.guard import or_as_before
     from plumbob.survey.weights import load
