@@ -60,7 +60,7 @@ def dead(draw, model):
 
 def doubled(draw, model):
     maps = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-    m = draw.choice(maps)
+    m = draw.choice([m for m in maps if len(m.weight) > 1])
     with torch.no_grad():
         for p in m.parameters():
             p[1] = p[0]
