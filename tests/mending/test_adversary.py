@@ -196,3 +196,29 @@ def test_data_with_gradients():
     model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
     x = (2 * X.clone().requires_grad_()).sin()
     assert plumbob.fix(model, x, select="PB305")[1].certificates
+
+
+class Masked(nn.Module):
+    """Scores of actions, of which one is never allowed."""
+
+    def __init__(self, fill):
+        super().__init__()
+        self.map, self.fill = nn.Linear(8, 4), fill
+        self.register_buffer("never", torch.tensor([True, False, False, False]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        fill = torch.finfo(x.dtype).min if self.fill is None else self.fill
+        return self.map(x).masked_fill(self.never, fill)
+
+
+@pytest.mark.parametrize("fill", [None, -1e9, -1e4, float("-inf")])
+def test_what_a_mask_is_filled_with_hides_no_other_change(fill):
+    torch.manual_seed(0)
+    before = Masked(fill)
+    after = copy.deepcopy(before)
+    assert plumbob.prove(before, after, X).stored_ulps < 4
+    after.map.bias.data += 1e-3
+    assert not plumbob.prove(before, after, X).holds
+    after = copy.deepcopy(before)
+    after.fill = float("inf")
+    assert not plumbob.prove(before, after, X).holds

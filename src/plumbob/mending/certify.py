@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from plumbob.certificate import Certificate
 from plumbob.errors import InputError, one_line
 from plumbob.mending.differences import differences, side_effects_of
+from plumbob.mending.distances import distance, moving
 from plumbob.mending.sizes import resized
 from plumbob.survey.batches import Batch, batches
 from plumbob.survey.graph import NORMS, tensors
@@ -178,21 +179,26 @@ def compare(
                 with _double():
                     truth = _run(wide, batch, training, seed)
                     shows &= any(bool(t.isfinite().any()) for t in truth)
-                    identity = max(identity, _far(new, batch, training, seed, truth))
-                    one_ulp = _far(jittered, batch, training, seed, truth)
+                    off = _run(jittered, batch, training, seed)
+                    moved = moving(truth, off)
+                    one_ulp = distance(off, truth, moved)
                     noise = max(noise, one_ulp)
+                    made = _run(new, batch, training, seed)
+                    identity = max(identity, distance(made, truth, moved))
                 if not number:
                     first, last = mine, after
                     if origin is not None and not training:
                         first, last, wide = origin, still, _wide(origin)
                         with _double():
                             truth = _run(wide, batch, training, seed)
-                    own = _far(first, given, training, seed, truth)
+                    own, made = (_run(m, given, training, seed) for m in (first, last))
+                    own = distance(own, truth, moved, everywhere=False)
                     # a model in float64 is its own truth; to round as it is computed
                     # is, to first order, to compute with other parameters
                     own = max(own, one_ulp if dtype is torch.float64 else 0.0)
                     rounding = max(rounding, own)
-                    stored = max(stored, _far(last, given, training, seed, truth))
+                    made = distance(made, truth, moved, everywhere=False)
+                    stored = max(stored, made)
             tried += shows
     bound = bound_of(noise)
     if not random_parameters:  # those after are rounded to be stored: a few ulps each
@@ -364,25 +370,3 @@ def _run(model: nn.Module, batch: Batch, training: bool, seed: int) -> Outputs:
             module.training = mode
     found = [torch.view_as_real(t) if t.is_complex() else t for t in found]
     return [t.cpu().double() for t in found if t.is_floating_point()]
-
-
-def _far(
-    model: nn.Module, batch: Batch, training: bool, seed: int, truth: Outputs
-) -> float:
-    """Return the largest distance from the truth, relative to each output's largest."""
-    return distance(_run(model, batch, training, seed), truth)
-
-
-def distance(now: Outputs, truth: Outputs) -> float:
-    """Return the largest change of any output, relative to its largest value."""
-    if [t.shape for t in now] != [t.shape for t in truth]:
-        return float("inf")
-    worst = 0.0
-    for a, b in zip(now, truth, strict=True):
-        finite = b.isfinite()
-        if not torch.equal(a.isfinite(), finite):
-            return float("inf")
-        if bool(finite.any()):
-            scale = b[finite].abs().max().clamp_min(torch.finfo(b.dtype).tiny)
-            worst = max(worst, float((a - b)[finite].abs().max() / scale))
-    return worst

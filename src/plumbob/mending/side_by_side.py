@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 from plumbob.certificate import Certificate
 from plumbob.errors import InputError
 from plumbob.mending.acts import Act, Given, on_the_way, planned
-from plumbob.mending.certify import coarsest, distance, drawn
+from plumbob.mending.certify import coarsest, drawn
+from plumbob.mending.distances import distance, moving
 from plumbob.mending.give_up import can_go
 from plumbob.mending.offer import Offer
 from plumbob.mending.plan import Plan
@@ -158,10 +159,12 @@ def _compare(
                 *outputs, last = _outputs(graph, batch, store, more)
             truths = dict(zip(models, outputs, strict=True))
             shows &= any(bool(t.isfinite().any()) for t in truths[0])
-            found.noise = max(found.noise, distance(last, truths[0]))
+            moved = moving(truths[0], last)
+            found.noise = max(found.noise, distance(last, truths[0], moved))
             for i in claimed:
                 error = found.errors[i]
-                error.identity = max(error.identity, distance(truths[i + 1], truths[i]))
+                far = distance(truths[i + 1], truths[i], moved)
+                error.identity = max(error.identity, far)
             if number:
                 continue
             tell(f"{probe}: {mode} as stored")
@@ -171,8 +174,12 @@ def _compare(
                 error = found.errors[i]
                 # in inference from the model as given, so that it does not add up
                 at = i if training else 0
-                error.rounding = max(error.rounding, distance(own[at], truths[at]))
-                error.stored = max(error.stored, distance(own[i + 1], truths[at]))
+                before, after = (
+                    distance(own[j], truths[at], moved, everywhere=False)
+                    for j in (at, i + 1)
+                )
+                error.rounding = max(error.rounding, before)
+                error.stored = max(error.stored, after)
         found.tried += shows
     return found
 

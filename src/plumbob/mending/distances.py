@@ -1,0 +1,59 @@
+"""How far the outputs of two models are from each other."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+Outputs = Sequence[Tensor]
+Masks = Sequence[Bool[Tensor, "..."]]
+
+LARGE = 1e3  # times what an ulp of the parameters moves: chance leaves no such value
+
+
+def moving(truth: Outputs, jittered: Outputs) -> list[Tensor]:
+    """Return where outputs are what is computed and not what a mask was filled with.
+
+    That does not depend on the parameters, and next to -1e9 any change would be small.
+
+    Args:
+        truth: the outputs of a model.
+        jittered: those of the model with parameters that are a little off.
+    """
+    found: list[Tensor] = []
+    for a, b in zip(truth, jittered, strict=True):
+        finite = a.isfinite()
+        moved = a[finite & (a != b)].abs()
+        most = LARGE * float(moved.max()) if moved.numel() else torch.inf
+        found.append(finite & ((a != b) | (a.abs() <= most)))
+    return found
+
+
+def distance(
+    now: Outputs, truth: Outputs, moved: Masks, *, everywhere: bool = True
+) -> float:
+    """Return the largest change of any output, relative to its largest value.
+
+    What is not finite must stay what it is.
+
+    Args:
+        now: the outputs.
+        truth: what they were.
+        moved: where it is computed: the largest value is one of these.
+        everywhere: compare all values, not just these.
+    """
+    if [t.shape for t in now] != [t.shape for t in truth]:
+        return float("inf")
+    worst = 0.0
+    for a, b, where in zip(now, truth, moved, strict=True):
+        finite = b.isfinite()
+        same = torch.allclose(a[~finite], b[~finite], equal_nan=True)
+        if not (same and torch.equal(a.isfinite(), finite)):
+            return float("inf")
+        here = finite if everywhere else finite & where
+        if bool(here.any()):
+            some = finite & where if bool((finite & where).any()) else finite
+            scale = b[some].abs().max().clamp_min(torch.finfo(b.dtype).tiny)
+            worst = max(worst, float((a - b)[here].abs().max() / scale))
+    return worst
