@@ -3,7 +3,7 @@
 import json
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,11 @@ from plumbob import address
 from plumbob.cli.inputs import model_of, progress
 from plumbob.cli.options import Data, Debug, Weights
 from plumbob.errors import InputError
+
+if TYPE_CHECKING:
+    from plumbob.mending.mended import Mended
+
+SAFETENSORS = ".safetensors"
 
 
 class Form(str, Enum):
@@ -86,7 +91,8 @@ def fix(
     from plumbob.verbs.fix import fix
     from plumbob.verbs.save import digests, save
 
-    source = digests(weights) if weights else None
+    named = output or form is Form.JSON  # a manifest alone names the files
+    source = digests(weights) if weights and named else None
     if output is not None and weights and data and output.suffix != SAFETENSORS:
         from plumbob.verbs.fix_shards import fix_shards
 
@@ -103,8 +109,7 @@ def fix(
                 tell=step,
             )
         typer.echo(f"wrote {output}", err=True)
-        told = json.dumps(proof.manifest(source), indent=2)
-        typer.echo(told if form is Form.JSON else str(proof))
+        _tell(proof, source, form)
         return 0
     with progress() as step:
         given = {"output": str(output or ""), "diff": "yes" if only_diff else None}
@@ -131,12 +136,15 @@ def fix(
     if output is not None:
         manifest = save(fixed, proof, output, source=source)
         typer.echo(f"wrote {output} and {manifest.name}", err=True)
-    told = json.dumps(proof.manifest(source), indent=2)
-    typer.echo(told if form is Form.JSON else str(proof))
+    _tell(proof, source, form)
     return 0
 
 
-SAFETENSORS = ".safetensors"
+def _tell(proof: "Mended", source: dict[str, str] | None, form: Form) -> None:
+    if form is Form.JSON:
+        typer.echo(json.dumps(proof.manifest(source), indent=2))
+    else:
+        typer.echo(str(proof))
 
 
 def _check(

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from plumbob.errors import InputError, did_you_mean
 from plumbob.survey.guard import or_as_before
+from plumbob.survey.modules import is_conv1d
 from plumbob.survey.optimizer import each, settings_of
 from plumbob.survey.writable import plain, writable
 
@@ -247,18 +248,13 @@ def _maps(layer: nn.Module, path: str) -> Iterator[tuple[str, str]]:
             yield f"{dot}weight_ih{end}", f"{dot}bias_ih{end}"
     elif isinstance(layer, nn.RNNCellBase):
         yield f"{dot}weight_ih", f"{dot}bias_ih"
-    elif forward in {k.forward for k in (nn.Linear, *CONVOLUTIONS)} or _turned(layer):
+    elif forward in {k.forward for k in (nn.Linear, *CONVOLUTIONS)} or is_conv1d(layer):
         yield f"{dot}weight", f"{dot}bias"
-
-
-def _turned(layer: nn.Module) -> bool:
-    """Return whether it is Hugging Face's Conv1D: x @ W + b."""
-    return type(layer).__name__ == "Conv1D" and hasattr(layer, "nf")
 
 
 def _features(layer: nn.Module, weight: Tensor) -> int:
     groups = layer.groups if isinstance(layer, CONVOLUTIONS) else 1
-    return weight.shape[0 if _turned(layer) else 1] * groups
+    return weight.shape[0 if is_conv1d(layer) else 1] * groups
 
 
 def _apply(
@@ -270,7 +266,7 @@ def _apply(
         groups = layer.groups
         taps = matrix.flatten(2).sum(2).view(groups, -1, matrix.shape[1])
         return (taps @ mean.view(groups, -1, 1)).flatten()
-    return mean @ matrix if _turned(layer) else matrix @ mean
+    return mean @ matrix if is_conv1d(layer) else matrix @ mean
 
 
 def _hook(layer: nn.Module, *, keep: bool, site: str) -> Centre:

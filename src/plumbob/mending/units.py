@@ -15,6 +15,7 @@ from plumbob.mending.moves import ONE_PATH
 from plumbob.survey.affine import Affine
 from plumbob.survey.graph import Graph
 from plumbob.survey.hidden import Hidden, shared
+from plumbob.survey.modules import is_conv1d
 from plumbob.survey.views import View
 from plumbob.survey.writable import writable
 
@@ -111,11 +112,6 @@ def sole_use(use: Affine, known: Mapping[fx.Node, View]) -> None:
     """
     if reason := shared(use, known):
         raise InputError(reason)
-
-
-def is_conv1d(module: nn.Module) -> bool:
-    """Say whether a module is Hugging Face's Conv1D: a linear map, turned."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
 def intact(model: nn.Module, layer: Layer) -> bool:

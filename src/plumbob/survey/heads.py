@@ -12,6 +12,7 @@ from plumbob.errors import InputError, did_you_mean, one_line
 from plumbob.survey.batches import Batch, batches
 from plumbob.survey.guard import untouched
 from plumbob.survey.links import LINKS, Linked, linked
+from plumbob.survey.modules import is_conv1d
 from plumbob.survey.parts import storage
 from plumbob.survey.writable import plain
 
@@ -98,7 +99,7 @@ def _check_kind(layer: nn.Module, path: str | None) -> None:
     Raises:
         InputError: it is none.
     """
-    if isinstance(layer, _MAPS) or _is_conv1d(layer):
+    if isinstance(layer, _MAPS) or is_conv1d(layer):
         return
     inner = [n for n, m in layer.named_modules() if isinstance(m, _MAPS)]
     last = ".".join(filter(None, [path, inner[-1]])) if inner else ""
@@ -108,13 +109,9 @@ def _check_kind(layer: nn.Module, path: str | None) -> None:
     )
 
 
-def _is_conv1d(layer: nn.Module) -> bool:
-    return type(layer).__name__ == "Conv1D"  # Hugging Face's, W of (in, out)
-
-
 def units_last(layer: nn.Module) -> bool:
     """Say whether the units of a head's output lie on the last axis, or on axis 1."""
-    return isinstance(layer, nn.Linear) or _is_conv1d(layer)
+    return isinstance(layer, nn.Linear) or is_conv1d(layer)
 
 
 def net_inputs(layer: Any, features: Tensor) -> Float[Tensor, "samples ..."]:

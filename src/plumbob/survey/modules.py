@@ -105,13 +105,18 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, str, str]]:
             yield "weight", "norm", "bias"
 
 
+def is_conv1d(module: nn.Module) -> bool:
+    """Say whether it is Hugging Face's Conv1D: x @ W + b, a linear map turned."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
 def _transposed(module: nn.Module, weight: Tensor, bias: Any) -> bool:
     """Say whether the weight's first axis is the input."""
     if isinstance(module, (*TABLES, TURNED)):
         return True
     if isinstance(module, nn.Linear) or weight.ndim != 2:
         return False
-    if type(module).__name__ == "Conv1D":
+    if is_conv1d(module):
         return True
     return bias is not None and len(bias) == weight.shape[1] != weight.shape[0]
 

@@ -13,7 +13,7 @@ from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 from torch.utils.hooks import RemovableHandle
 
 from plumbob.errors import InputError
-from plumbob.survey.modules import module_sites
+from plumbob.survey.modules import is_conv1d, module_sites
 from plumbob.survey.names import site_name
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -138,7 +138,7 @@ class EffectiveBiasDecay:
             parts = W.unflatten(0, (module.groups, -1)).flatten(2)
             shift = (parts @ mu.flatten(1)[:, :, None]).flatten()
         else:
-            shift = mu @ W if _turned(module) else W @ mu
+            shift = mu @ W if is_conv1d(module) else W @ mu
         return shift if b is None else b + shift
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -179,13 +179,8 @@ def _weights(module: nn.Module) -> list[str]:
     if isinstance(module, nn.MultiheadAttention):
         names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
         return [name for name in names if getattr(module, name) is not None]
-    measured = isinstance(module, (nn.Linear, *CONVOLUTIONS)) or _turned(module)
+    measured = isinstance(module, (nn.Linear, *CONVOLUTIONS)) or is_conv1d(module)
     return ["weight"] if measured else []
-
-
-def _turned(module: nn.Module) -> bool:
-    """Say whether it is Hugging Face's Conv1D: x @ W + b."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
 
 
 def _mean(
