@@ -222,3 +222,24 @@ def test_what_a_mask_is_filled_with_hides_no_other_change(fill):
     after = copy.deepcopy(before)
     after.fill = float("inf")
     assert not plumbob.prove(before, after, X).holds
+
+
+class Names(nn.Module):
+    """Returns the winner beside the scores."""
+
+    def __init__(self, off=0):
+        super().__init__()
+        self.map, self.off = nn.Linear(8, 4), off
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.map(x)
+        return z, z.argmax(-1) + self.off
+
+
+def test_whole_numbers_are_compared():
+    torch.manual_seed(0)
+    before = Names()
+    after = copy.deepcopy(before)
+    assert plumbob.prove(before, after, X).holds
+    after.off = 1
+    assert not plumbob.prove(before, after, X).holds

@@ -16,6 +16,7 @@ def moving(truth: Outputs, jittered: Outputs) -> list[Tensor]:
     """Return where outputs are what is computed and not what a mask was filled with.
 
     That does not depend on the parameters, and next to -1e9 any change would be small.
+    Of whole numbers it is where these are sure: the next best may be as good.
 
     Args:
         truth: the outputs of a model.
@@ -23,6 +24,9 @@ def moving(truth: Outputs, jittered: Outputs) -> list[Tensor]:
     """
     found: list[Tensor] = []
     for a, b in zip(truth, jittered, strict=True):
+        if not a.is_floating_point():
+            found.append(a == b)
+            continue
         finite = a.isfinite()
         moved = a[finite & (a != b)].abs()
         most = LARGE * float(moved.max()) if moved.numel() else torch.inf
@@ -35,7 +39,7 @@ def distance(
 ) -> float:
     """Return the largest change of any output, relative to its largest value.
 
-    What is not finite must stay what it is.
+    What is not finite, and whole numbers, must stay what they are.
 
     Args:
         now: the outputs.
@@ -47,7 +51,11 @@ def distance(
         return float("inf")
     worst = 0.0
     for a, b, where in zip(now, truth, moved, strict=True):
-        finite = b.isfinite()
+        if not b.is_floating_point():
+            if everywhere and bool((a != b)[where].any()):
+                return float("inf")
+            continue
+        a, finite = a.to(b), b.isfinite()
         same = torch.allclose(a[~finite], b[~finite], equal_nan=True)
         if not (same and torch.equal(a.isfinite(), finite)):
             return float("inf")
