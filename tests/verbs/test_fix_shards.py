@@ -235,3 +235,22 @@ def test_a_model_that_does_not_run_is_refused(tmp_path):
     given = shards(random_values(conv), tmp_path / "given")
     with pytest.raises(InputError, match="to run on the data"):
         plumbob.fix_shards(conv, given, tmp_path / "out", torch.zeros(2, 5, 6, 6))
+
+
+@pytest.mark.parametrize("index", [7, -1])
+def test_no_row_is_read_that_a_table_has_not(index, tmp_path):
+    """Before and behind it in the file lie the values of others."""
+    torch.manual_seed(0)
+    with (tmp_path / "in.safetensors").open("wb") as file:
+        save(Sequence().state_dict(), file)
+    data = torch.tensor([[0, index]])
+    with pytest.raises(InputError, match="of the 7 rows of 'embed"):
+        plumbob.fix_shards(
+            Sequence, tmp_path / "in.safetensors", tmp_path / "out", data
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_in_place_of_what_builds_one_is_refused(tmp_path):
+    with pytest.raises(InputError, match="pass a function that makes it"):
+        plumbob.fix_shards(conv(), tmp_path, tmp_path / "out", torch.ones(1, 3, 6, 6))

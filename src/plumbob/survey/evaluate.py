@@ -234,6 +234,13 @@ class _Run:
     def embedding(self, node: fx.Node) -> list[Any]:
         table, index = self.operands(node, 2)
         owner, found = self.names[table.name], self.values(index)
+        count = self.store.shape(owner)[0]
+        for each in found:  # a file has other values before and behind
+            if each.numel() and not 0 <= int(each.min()) <= int(each.max()) < count:
+                raise InputError(
+                    f"expected indices of the {count} rows of '{owner}' in the data, "
+                    f"got {int(each.min())} to {int(each.max())}"
+                )
         picked = [each.unique(return_inverse=True) for each in found]
         tables = [self.store.rows(owner, index) for index, _ in picked]
         results: list[Any] = []

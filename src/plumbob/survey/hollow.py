@@ -20,6 +20,11 @@ def hollow(build: Callable[[], Any]) -> nn.Module:
     Raises:
         InputError: it returns no model, or one whose parameters have values.
     """
+    if isinstance(build, nn.Module):
+        raise InputError(
+            f"expected what builds a model, got one, a {type(build).__name__}; pass a "
+            "function that makes it when called"
+        )
     with same_random(), _parameters_on_meta():
         model = build()
     if not isinstance(model, nn.Module):
