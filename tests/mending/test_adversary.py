@@ -243,3 +243,17 @@ def test_whole_numbers_are_compared():
     assert plumbob.prove(before, after, X).holds
     after.off = 1
     assert not plumbob.prove(before, after, X).holds
+
+
+def test_a_seed_that_is_none():
+    with pytest.raises(InputError, match="expected a seed from 0 to"):
+        plumbob.fix(nn.Linear(8, 2), X, seed=-1)
+
+
+def test_only_the_mended_model_is_saved_with_its_proof(tmp_path):
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    fixed, proof = plumbob.fix(model, X, goal="training")
+    with pytest.raises(InputError, match=r"got one that still has 0\.bias"):
+        plumbob.save(model, proof, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+    plumbob.save(fixed, proof, tmp_path / "a.safetensors")

@@ -55,7 +55,7 @@ def fix(
 
     Raises:
         InputError: the model cannot be copied or does not run on the data, or the goal,
-            the mode or a selected name does not exist.
+            the mode, the seed or a selected name does not exist.
 
     Example:
         >>> import torch
@@ -80,6 +80,8 @@ def fix(
     aim: Any = one_of(goal, "goal", ("training", "inference"))
     way: Any = one_of(mode, "mode", ("drop", "zero"))
     chosen = selected(select)
+    if not 0 <= seed < _SEEDS:
+        raise InputError(f"expected a seed from 0 to {_SEEDS - 1:,}, got {seed}")
     asked = tuple(one for one in ON_DEMAND if _name(one) in (chosen or ()))
     copyable(model)
     batch = next(batches(model, data, limit=1))
@@ -128,6 +130,7 @@ def _name(rewrite: Callable[..., Any]) -> str:
     return rewrite.__name__.replace("_", "-")
 
 
+_SEEDS = 1 << 31
 _ROUNDS = 4  # what one rewrite lays bare another may take
 
 
@@ -141,7 +144,7 @@ def one_of(word: str, what: str, known: tuple[str, ...]) -> str:
         return word
     raise InputError(
         f"expected the {what} {' or '.join(known)}, got {word!r}."
-        f"{did_you_mean(word, known)}"
+        f"{did_you_mean(str(word), known)}"
     )
 
 

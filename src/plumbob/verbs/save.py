@@ -34,8 +34,8 @@ def save(
         The path of the manifest.
 
     Raises:
-        InputError: the path is not to be written, or the model is built in a way that
-            a manifest does not tell.
+        InputError: the path is not to be written, the model is not the mended one, or
+            it is built in a way that a manifest does not tell.
 
     Example:
         >>> import torch
@@ -58,6 +58,11 @@ def save(
         )
     writable(path)
     state = state_of(model)
+    if left := [name for name in proof.form.removed if name in state]:
+        raise InputError(
+            f"expected the mended model, got one that still has {left[0]}; save the "
+            "model that fix returned with this proof"
+        )
     parts = {p: p.with_name(f".{p.name}.{os.getpid()}") for p in (path, manifest)}
     try:
         with parts[path].open("wb") as file:
