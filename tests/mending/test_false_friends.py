@@ -237,6 +237,42 @@ def test_hooks_on_what_is_passed(kind):
     assert "1 has hooks" in result.refused["PB301", "0.bias"]
 
 
+def anchored(*layers):
+    """Put a module that does nothing and has a hook behind the first layer."""
+    anchor = nn.Identity()
+    anchor.register_forward_hook(lambda *_: None)
+    return nn.Sequential(layers[0], anchor, *layers[1:])
+
+
+@pytest.mark.parametrize(
+    ("layers", "rewrite"),
+    [
+        ((nn.Linear(5, 4), nn.LayerNorm(4)), "centre-before-layer-norm"),
+        ((nn.Linear(5, 4), nn.Linear(4, 3)), "merge-stacked-linear"),
+        ((nn.Linear(5, 4), nn.BatchNorm1d(4)), "fold-batch-norm"),
+        ((nn.RMSNorm(5), nn.Linear(5, 3)), "fold-layer-norm-gamma"),
+    ],
+)
+def test_hooks_of_what_leaves_no_operation(layers, rewrite):
+    model, x = anchored(*layers).eval(), torch.randn(3, 5)
+    result = mended(randomised(model).float(), x, depth=2, select=rewrite)
+    assert result.done == {}
+    assert all("1 has hooks" in why for why in result.refused.values())
+    assert result.refused
+
+
+def gates():
+    return Ends(lambda m, x: (m.map(x) >= m.line).float(), map=nn.Linear(5, 4))
+
+
+def test_hooks_of_a_map_whose_own_result_changes():
+    model, x = gates(), torch.randn(3, 5)
+    model.register_parameter("line", nn.Parameter(torch.ones(4)))
+    model.map.register_forward_hook(lambda *_: None)
+    result = mended(model, x, depth=1, select="threshold-to-bias")
+    assert "map has hooks" in result.refused["", "line"]
+
+
 def test_hooks_elsewhere_see_nothing():
     model, data = at_random(buffered(nn.Linear(5, 4)))
     for module in (model, model[2], model[3]):

@@ -1,6 +1,6 @@
 """Hooks, which would see values that a rewrite moves."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import fx, nn
 
@@ -30,10 +30,32 @@ def hooked(model: nn.Module, names: Iterable[str], walks: Iterable[Walk]) -> str
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     owners = (name.rpartition(".")[0] for name in names)
+    walks = list(walks)
     for path in (*owners, *(p for walk in walks for p in _crossed(walk))):
         if path in modules and any(_sees(modules[path])):
             place = path or type(model).__name__
             return f"{place} has hooks, which would see the change; remove them first"
+    return passed(model, [node for walk in walks for node in _moved(walk)])
+
+
+def passed(model: nn.Module, nodes: Sequence[fx.Node]) -> str | None:
+    """Return why hooks of what does nothing forbid a change of some nodes, or None.
+
+    As nn.Identity leaves no operation in a graph, what it is given is not known: it may
+    be what changes, where the module that it is a part of computes some of that.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    mine = {path for path, module in modules.items() if any(_sees(module))}
+    if not (mine and nodes):
+        return None
+    every = {path for node in nodes[0].graph.nodes for path in stack(node)}
+    near = {path for node in nodes for path in stack(node)}
+    for path in sorted(mine - every):
+        above = path
+        while above and above not in every:
+            above = above.rpartition(".")[0]
+        if above in near:
+            return f"{path} has hooks, which may see the change; remove them first"
     return None
 
 
@@ -45,12 +67,17 @@ def _sees(module: nn.Module) -> Iterator[bool]:
 
 def _crossed(walk: Walk) -> Iterator[str]:
     """Yield the modules that a moved value enters or leaves."""
+    for node in _moved(walk):
+        for user in node.users:
+            if user.op != "output":
+                yield from stack(node) ^ stack(user)
+
+
+def _moved(walk: Walk) -> Iterator[fx.Node]:
     for node, fate in walk.shifts.items():
         parts = fate if isinstance(fate, list) else [fate]
         if node.op != "placeholder" and any(part is not None for part in parts):
-            for user in node.users:
-                if user.op != "output":
-                    yield from stack(node) ^ stack(user)
+            yield node
 
 
 def stack(node: fx.Node) -> set[str]:

@@ -7,7 +7,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from plumbob.errors import InputError
-from plumbob.mending.hooks import hooked, stack
+from plumbob.mending.hooks import hooked, passed, stack
 from plumbob.survey.affine import Affine, affine
 from plumbob.survey.calls import strays
 from plumbob.survey.flow import Flow
@@ -113,10 +113,12 @@ class Readers:
         Raises:
             InputError: one does.
         """
-        steps = [(at, user) for at in between(node, source) for user in at.users]
+        way = list(between(node, source))
+        steps = [(at, user) for at in way for user in at.users]
         sides = [stack(at) ^ stack(u) for at, u in steps if u.op != "output"]
         crossed = sorted(set[str]().union(*sides))
-        if why := hooked(self.model, [f"{path}.weight" for path in crossed], ()):
+        why = hooked(self.model, [f"{path}.weight" for path in crossed], ())
+        if why := why or passed(self.model, way):
             raise InputError(why)
 
     def own(self, use: Affine, *, shifted: bool = True) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from plumbob.errors import InputError
 from plumbob.mending.exchange import called, sole_call
-from plumbob.mending.hooks import hooked, stack
+from plumbob.mending.hooks import hooked, passed, stack
 from plumbob.mending.moves import ONE_PATH
 from plumbob.survey.affine import Affine
 from plumbob.survey.graph import Graph
@@ -65,13 +65,15 @@ def layer(model: nn.Module, graph: Graph, found: Hidden) -> Layer:
         sole_call(model, graph, called(graph, node), {node, *node.users})
         norms.append((called(graph, node), width))
         whole(model, norms[-1][0], BATCH_NORMS)
+    nodes = (found.use.node, *found.between)
     crossed = {
         path
-        for node in (found.use.node, *found.between)
+        for node in nodes
         for user in node.users
         for path in stack(node) ^ stack(user)
     }
-    if why := hooked(model, [f"{path}.weight" for path in crossed], ()):
+    why = hooked(model, [f"{path}.weight" for path in crossed], ())
+    if why := why or passed(model, nodes):
         raise InputError(why)
     return Layer(
         writer=writer,
@@ -99,6 +101,8 @@ def whole(model: nn.Module, path: str, kinds: Collection[type]) -> nn.Module:
             f"expected a module of torch's own, got {path}: "
             f"{type(module).__name__}; its shape is its own affair: leave it"
         )
+    if why := hooked(model, [f"{path}.weight"], ()):
+        raise InputError(why)
     for name, _ in module.named_parameters(recurse=False):
         writable(model, f"{path}.{name}".lstrip("."), frozen=True)
     return module
