@@ -5,11 +5,11 @@
 Models are drawn as in tests/fixable.py, of maps, convolutions, norms, attention,
 recurrent layers, tables, residuals, tied and repeated modules: some with frozen, shared
 or parametrised parameters, hooks, dropout, dead and doubled units, in bfloat16, or with
-a mapping as output; for training and inference, to drop and to zero. Each is held to what the tests hold it to: every
-certificate holds, every refusal has its reason, the model that was given is the same
-bit for bit, fixing twice does nothing more, and check does not report what was done.
-Printed is what was done and refused, and the largest errors. The exit status is 1
-where a model fails.
+a mapping as output; for training and inference, to drop and to zero. Each is held to
+what the tests hold it to: every certificate holds, every refusal has its reason, the
+model that was given is the same bit for bit, fixing twice does nothing more, and check
+does not report what was done. Printed is what was done and refused, and the largest
+errors. The exit status is 1 where a model fails.
 """
 
 import argparse

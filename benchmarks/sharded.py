@@ -31,6 +31,7 @@ def build(layers, width):
 
 def write(folder, layers, width):
     """Write random weights; no more than one tensor is held."""
+    from plumbob.mending.save import header
     from plumbob.survey.hollow import hollow
 
     folder.mkdir()
@@ -41,17 +42,9 @@ def write(folder, layers, width):
         block = name.split(".h.")[1].split(".")[0] if ".h." in name else "rest"
         shards.setdefault(f"model-{block}.safetensors", []).append(name)
     for shard, names in shards.items():
-        header, end = {}, 0
-        for name in names:
-            start, end = end, end + 4 * state[name].numel()
-            header[name] = {
-                "dtype": "F32",
-                "shape": list(state[name].shape),
-                "data_offsets": [start, end],
-            }
-        text = json.dumps(header).encode()
+        held = [(n, "float32", state[n].shape, 4 * state[n].numel()) for n in names]
         with (folder / shard).open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
+            file.write(header(held))
             for name in names:
                 values = torch.randn(state[name].shape) * 0.02
                 if "ln_" in name and name.endswith("weight"):

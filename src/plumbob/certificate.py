@@ -19,13 +19,12 @@ class Certificate:
     the model before, and `rounding` that of the model before itself (in float64 what
     an ulp of the parameters, up or down, makes of it); where several rewrites were
     done, that is in inference the model before all, so that rounding does not add up
-    unseen. `probes` counts the comparisons
-    in which an output was finite somewhere; all but the first were of random parameters
-    and inputs where `random_parameters` and `random_inputs` say so. Parameters as they
-    are prove less, as a theorem would hold for all, and the bound
-    counts that those after are rounded to be stored. `removed`, `added`,
-    `changed` and `frozen` are parameters and buffers by name; `places` where the
-    `rewrite` was done, and `code` the rule that reports it ("": none does).
+    unseen. `probes` counts the comparisons in which an output was finite somewhere; all
+    but the first were of random parameters and inputs where `random_parameters` and
+    `random_inputs` say so. Parameters as they are prove less, as a theorem would hold
+    for all, and the bound counts that those after are rounded to be stored. `removed`,
+    `added`, `changed` and `frozen` are parameters and buffers by name; `places` where
+    the `rewrite` was done, and `code` the rule that reports it ("": none does).
     """
 
     claim: Safety

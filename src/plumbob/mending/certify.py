@@ -367,8 +367,8 @@ def _run(model: nn.Module, batch: Batch, training: bool, seed: int) -> Outputs:
     except Exception as error:  # whatever the user's code raises
         raise InputError(
             f"{type(model).__name__} failed on {batch.shapes()} in "
-            f"{'training' if training else 'inference'}: {one_line(error)}; pass "
-            "a batch that it runs on in the modes that are claimed"
+            f"{'training' if training else 'inference'}: {one_line(error)}; the models "
+            "before and after must run on the batch, in the modes that are claimed"
         ) from error
     finally:
         for module, mode in modes.items():

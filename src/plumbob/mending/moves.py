@@ -25,7 +25,9 @@ def centred(plan: Plan, proof: Proof, *, rewrite: str, code: str = "") -> Offere
     act = Centre(
         parameter=proof.parameter, rows=proof.rows, groups=groups, axis=proof.axis
     )
-    return _offer(plan, proof, rewrite, code, act, cleared=())
+    scaled = f"{proof.parameter}: steps scaled by its norm (LAMB, Adafactor) change"
+    effects = (scaled,) if plan.goal == "training" else ()
+    return _offer(plan, proof, rewrite, code, act, cleared=(), effects=effects)
 
 
 def folded(plan: Plan, proof: Proof, *, rewrite: str, code: str) -> Offered:
@@ -49,22 +51,21 @@ def _offer(
     cleared: tuple[str, ...] | None = None,
     effects: tuple[str, ...] = (),
 ) -> Offered:
-    names = (proof.parameter, *proof.carriers)
+    place, frozen = proof.parameter, plan.goal == "inference"
+    names = (place, *proof.carriers)
     why = ONE_PATH if proof.on_this_path else None
     if why is None:
         try:
             for name in names:
                 if not name.endswith(".running_mean"):
-                    frozen = plan.goal == "inference"
                     writable(plan.model, name, frozen=frozen, hollow=True)
             why = hooked(plan.model, names, plan.walks(proof).values())
         except InputError as error:
             why = str(error)
-    place = proof.parameter
-    kept = proof.inference == "null" or proof.norm is not None
-    exact = kept and proof.training == "null"
     if why is not None:
         return Refusal(rewrite=rewrite, code=code, place=place, why=why)
+    stays = proof.inference == "null" or proof.norm is not None
+    exact = stays and proof.training == "null"
     return Offer(
         rewrite=rewrite,
         code=code,

@@ -83,7 +83,7 @@ def _axes(tensors: Mapping[int, Tensor], size: int) -> Iterator[Axes]:
 
 
 def _new(tensors: Mapping[int, Tensor], size: int) -> list[int]:
-    """Return what may become of a size, what is tried first first.
+    """Return what may become of a size, in the order in which it is tried.
 
     An index beyond a table is an error on a processor and the end of an accelerator.
     """

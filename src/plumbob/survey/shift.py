@@ -13,6 +13,7 @@ from torch import fx, nn
 from plumbob.survey import seeds
 from plumbob.survey.flow import Flow, Walk
 from plumbob.survey.graph import Graph, canonical
+from plumbob.survey.parts import storage
 from plumbob.survey.replay import Claim, replays
 from plumbob.survey.seeds import Move, redundant
 from plumbob.types import Proof, leans
@@ -198,6 +199,5 @@ def _shared(model: nn.Module) -> set[str]:
     """
     places: dict[int, set[str]] = {}
     for name, first in canonical(model).items():
-        storage = model.get_parameter(name).untyped_storage()
-        places.setdefault(storage._cdata, set()).add(first)  # pyright: ignore[reportPrivateUsage]
+        places.setdefault(storage(model.get_parameter(name)), set()).add(first)
     return set[str]().union(*(names for names in places.values() if len(names) > 1))
