@@ -25,7 +25,9 @@ def centred(plan: Plan, proof: Proof, *, rewrite: str, code: str = "") -> Offere
     act = Centre(
         parameter=proof.parameter, rows=proof.rows, groups=groups, axis=proof.axis
     )
-    scaled = f"{proof.parameter}: steps scaled by its norm (LAMB, Adafactor) change"
+    scaled = (
+        f"{proof.parameter}: its norm, by which LAMB and Adafactor scale steps, changes"
+    )
     effects = (scaled,) if plan.goal == "training" else ()
     return _offer(plan, proof, rewrite, code, act, cleared=(), effects=effects)
 
