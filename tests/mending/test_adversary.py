@@ -257,3 +257,8 @@ def test_only_the_mended_model_is_saved_with_its_proof(tmp_path):
         plumbob.save(model, proof, tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
     plumbob.save(fixed, proof, tmp_path / "a.safetensors")
+
+
+def test_a_large_model_is_not_given_more(monkeypatch):
+    monkeypatch.setattr("plumbob.mending.sizes.MOST_PARAMETERS", 10)
+    assert resized(nn.Linear(8, 2), Batch(args=(X,), samples=5)).args[0].shape == (4, 8)

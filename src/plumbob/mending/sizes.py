@@ -17,6 +17,7 @@ from plumbob.survey.graph import inner
 from plumbob.survey.guard import same_random
 
 MOST = 1 << 18  # numbers in a tensor that is still made larger
+MOST_PARAMETERS = 1 << 24  # of a model that is still given more
 
 Axes = list[tuple[int, int]]  # which tensor, and which axis of it
 
@@ -66,9 +67,10 @@ def resized(model: nn.Module, batch: Batch, *, training: bool = False) -> Batch:
             leaves, batch = found, made
         return runs
 
+    light = sum(p.numel() for p in own.parameters()) <= MOST_PARAMETERS
     sizes = dict.fromkeys(n for t in tensors.values() for n in t.shape if n)
     for size in sizes:
-        ways = product(_axes(tensors, size), _new(tensors, size))
+        ways = product(_axes(tensors, size), _new(tensors, size, grow=light))
         any(taken(axes, new) for axes, new in ways)
     return batch
 
@@ -82,13 +84,14 @@ def _axes(tensors: Mapping[int, Tensor], size: int) -> Iterator[Axes]:
         yield from ([one] for one in every)
 
 
-def _new(tensors: Mapping[int, Tensor], size: int) -> list[int]:
+def _new(tensors: Mapping[int, Tensor], size: int, *, grow: bool) -> list[int]:
     """Return what may become of a size, in the order in which it is tried.
 
     An index beyond a table is an error on a processor and the end of an accelerator.
     """
-    small = all(t.numel() <= MOST and t.device.type == "cpu" for t in tensors.values())
-    return [2 * size - (size > 1)] * small + [size - 1] * (size > 2)
+    for t in tensors.values():
+        grow = grow and t.numel() <= MOST and t.device.type == "cpu"
+    return [2 * size - (size > 1)] * grow + [size - 1] * (size > 2)
 
 
 def _resized(t: Tensor, axis: int, size: int) -> Tensor:
