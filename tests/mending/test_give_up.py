@@ -1,6 +1,8 @@
 import pytest
+import torch
 from torch import nn
 
+import plumbob
 from plumbob.mending.give_up import give_up
 
 
@@ -32,3 +34,15 @@ def test_a_bias_of_1_counts():
     model[0].bias.data.fill_(1.0)
     give_up(model, ["0.bias"], "drop")
     assert model[0].bias.requires_grad
+
+
+@pytest.mark.parametrize("goal", ["training", "inference"])
+def test_biases_of_queries_that_are_0_as_yet_stay(goal):
+    model, x = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(2, 3, 8)
+    assert not model.in_proj_bias.any()
+    with torch.no_grad():
+        model.in_proj_bias[8:16] = 1.0  # of the keys
+    fixed, proof = plumbob.fix(model, (x, x, x), goal=goal, select="drop-key-bias")
+    assert [one.changed for one in proof.certificates] == [("in_proj_bias",)]
+    assert not fixed.in_proj_bias.any()
+    assert fixed.in_proj_bias.requires_grad

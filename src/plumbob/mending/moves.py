@@ -75,6 +75,17 @@ def _offer(
         safety=Safety.EXACT if exact else Safety.EVAL_ONLY,
         steps=proof.steps,
         act=act,
-        cleared=(place,) if cleared is None else cleared,
+        cleared=_given_up(plan, place) if cleared is None else cleared,
         effects=effects,
     )
+
+
+def _given_up(plan: Plan, name: str) -> tuple[str, ...]:
+    """Return a vector's name where theorems are about all of its rows.
+
+    Else the other rows count, even if they are 0 as yet: those of queries in a packed
+    projection.
+    """
+    mine = [p for p in plan.proofs if p.parameter == name and p.direction == "each"]
+    rows = {row for proof in mine for row in range(*proof.rows)}
+    return (name,) if len(rows) == len(plan.model.get_parameter(name)) else ()
