@@ -30,8 +30,10 @@ def shared(draw, model):
 
 
 def parametrised(draw, model):
+    tables = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
     maps = [m for m in model.modules() if isinstance(m, MAPS)]
-    nn.utils.parametrizations.weight_norm(draw.choice(maps))
+    free = [m for m in maps if not any(m.weight is table for table in tables)]
+    nn.utils.parametrizations.weight_norm(draw.choice(free))
 
 
 def dropped(draw, model):
