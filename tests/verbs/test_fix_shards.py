@@ -192,6 +192,33 @@ def test_a_wrong_theorem_is_refused(tmp_path, monkeypatch):
     assert loaded[4].bias.any()
 
 
+class Windows(nn.Module):
+    """Pads to whole windows of four: with zeros the bias of the map counts there."""
+
+    def __init__(self):
+        super().__init__()
+        self.map, self.norm = nn.Linear(3, 6), nn.LayerNorm(6)
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.norm(self.map(x))
+        if extra := -x.shape[1] % 4:
+            x = nn.functional.pad(x, (0, 0, 0, extra))
+        return self.last(x)
+
+
+def test_what_does_not_hold_at_other_sizes_is_refused(tmp_path):
+    model = random_values(Windows)
+    given = shards(model, tmp_path / "given")
+    proof = plumbob.fix_shards(Windows, given, tmp_path / "out", torch.randn(2, 4, 3))
+    loaded = plumbob.load(Windows().eval(), tmp_path / "out")
+    for length in (4, 5, 8, 9):
+        x = torch.randn(2, length, 3)
+        torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=1e-5)
+    refused = {(r.rewrite, r.place) for r in proof.refused}
+    assert ("fold-layer-norm-beta", "norm.bias") in refused
+
+
 def test_a_model_with_values_is_refused(tmp_path):
     model = conv()
     given = shards(model, tmp_path / "given")

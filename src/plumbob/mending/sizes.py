@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from plumbob.errors import InputError, one_line
 from plumbob.survey.batches import Batch
-from plumbob.survey.graph import inner
+from plumbob.survey.graph import export, inner
 from plumbob.survey.guard import same_random
 
 MOST = 1 << 18  # numbers in a tensor that is still made larger
@@ -67,7 +67,8 @@ def resized(model: nn.Module, batch: Batch, *, training: bool = False) -> Batch:
             leaves, batch = found, made
         return runs
 
-    light = sum(p.numel() for p in own.parameters()) <= MOST_PARAMETERS
+    held = (p.numel() for p in own.parameters() if not p.is_meta)
+    light = sum(held) <= MOST_PARAMETERS
     sizes = dict.fromkeys(n for t in tensors.values() for n in t.shape if n)
     for size in sizes:
         ways = product(_axes(tensors, size), _new(tensors, size, grow=light))
@@ -90,7 +91,7 @@ def _new(tensors: Mapping[int, Tensor], size: int, *, grow: bool) -> list[int]:
     An index beyond a table is an error on a processor and the end of an accelerator.
     """
     for t in tensors.values():
-        grow = grow and t.numel() <= MOST and t.device.type == "cpu"
+        grow = grow and t.numel() <= MOST and t.device.type in {"cpu", "meta"}
     return [2 * size - (size > 1)] * grow + [size - 1] * (size > 2)
 
 
@@ -100,7 +101,13 @@ def _resized(t: Tensor, axis: int, size: int) -> Tensor:
 
 @torch.no_grad()
 def _failed(model: nn.Module, batch: Batch, training: bool) -> Exception | None:
-    """Return what a model raises, None where it runs."""
+    """Return what a model raises, None where it runs; without values, is traced."""
+    if any(p.is_meta for p in model.parameters()):
+        try:
+            export(model, batch.args, batch.kwargs, training=training)
+        except InputError as error:
+            return error
+        return None
     args, kwargs = copy.deepcopy((batch.args, dict(batch.kwargs)))
     eager = nullcontext()
     if "torch._dynamo" in sys.modules:  # of parts that are compiled

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from plumbob.mending.mended import Mended
-    from plumbob.mending.offer import Offer
+    from plumbob.mending.offer import Offer, Refusal
     from plumbob.mending.plan import Plan
     from plumbob.mending.stored import Stored
     from plumbob.survey.edit import Edit
@@ -97,9 +97,10 @@ def fix_shards(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    """A model without values, and where its values are."""
+    """A model without values, and where its values are; `other` is of other sizes."""
 
     plan: "Plan"
+    other: "Plan"
     entries: "Mapping[str, Entry]"
     store: "Stored"
 
@@ -119,7 +120,11 @@ class _Task:
         """
         import copy
 
+        from torch import Tensor
+        from torch.utils._pytree import tree_map_only
+
         from plumbob.mending.plan import Plan
+        from plumbob.mending.sizes import resized
         from plumbob.mending.stored import Stored
         from plumbob.survey.batches import batches
         from plumbob.survey.hollow import as_stored, hollow
@@ -141,22 +146,41 @@ class _Task:
                 f"expected {type(model).__name__} to run on the data in inference: "
                 f"{' '.join(structure.unseen.values())}"
             )
-        plan = Plan(model=model, batch=batch, structure=structure, goal=goal)
-        return cls(plan=plan, entries=entries, store=store)
+        call = (batch.args, dict(batch.kwargs))
+        args, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), call)
+        other = resized(model, replace(batch, args=args, kwargs=kwargs))
+        plan, again = (
+            Plan(model=model, batch=fed, structure=found, goal=goal)
+            for fed, found in ((batch, structure), (other, read(model, other)))
+        )
+        return cls(plan=plan, other=again, entries=entries, store=store)
 
     def offers(
         self, chosen: frozenset[str] | None, found: "Mended"
     ) -> "Iterator[list[Offer]]":
         """Yield what each rewrite offers to do; note what it refuses."""
         from plumbob.mending.offer import Offer
+        from plumbob.mending.trying import refusal
         from plumbob.rewrites import OF_VALUES
+
+        def of(plan: "Plan", rewrite: Any) -> "list[Offer | Refusal]":
+            return [
+                offer
+                for offer in rewrite(plan)
+                if chosen is None or {offer.code, offer.rewrite} & chosen
+            ]
 
         for rewrite in OF_VALUES:
             mine: list[Offer] = []
-            for offer in rewrite(self.plan):
-                if chosen is None or {offer.code, offer.rewrite} & chosen:
-                    where = mine if isinstance(offer, Offer) else found.refused
-                    where.append(offer)  # pyright: ignore[reportArgumentType]
+            known = {_said(o) for o in of(self.other, rewrite) if isinstance(o, Offer)}
+            for offer in of(self.plan, rewrite):
+                if not isinstance(offer, Offer):
+                    found.refused.append(offer)
+                elif _said(offer) in known:
+                    mine.append(offer)
+                else:
+                    why = "at other sizes of the inputs it is not proved"
+                    found.refused.append(refusal(offer, why))
             if mine:
                 yield mine
 
@@ -208,3 +232,8 @@ class _Task:
             for name in certificate.frozen:
                 model.get_parameter(name).requires_grad_(False)
         return model
+
+
+def _said(offer: "Offer") -> tuple[Any, ...]:
+    """Return what an offer says of the model, whatever the sizes of its inputs."""
+    return offer.place, offer.safety, offer.effects, getattr(offer.act, "rows", None)
