@@ -262,3 +262,15 @@ def test_only_the_mended_model_is_saved_with_its_proof(tmp_path):
 def test_a_large_model_is_not_given_more(monkeypatch):
     monkeypatch.setattr("plumbob.mending.sizes.MOST_PARAMETERS", 10)
     assert resized(nn.Linear(8, 2), Batch(args=(X,), samples=5)).args[0].shape == (4, 8)
+
+
+@pytest.mark.parametrize(
+    "register", ["register_hook", "register_post_accumulate_grad_hook"]
+)
+def test_hooks_on_parameters_are_not_lost_in_training(register):
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    getattr(model[0].weight, register)(lambda *_: None)
+    x = torch.randn(8, 3)
+    with pytest.raises(InputError, match=r"got 0\.weight with some"):
+        plumbob.fix(model, x, goal="training")
+    assert plumbob.fix(model, x)[1].certificates

@@ -38,13 +38,15 @@ def writable(
     return parameter
 
 
-def copyable(model: Any) -> None:
+def copyable(model: Any, *, trained: bool = False) -> None:
     """Refuse a model that cannot be mended, or that a copy would not be the same as.
+
+    If it is to be `trained`, hooks on parameters count too.
 
     Raises:
         InputError: it is none of torch's, or in TorchScript, or has no values yet; or a
-            parameter is distributed, or lies in the memory of another one, from which
-            a copy would part it.
+            parameter is distributed, or has hooks, or lies in the memory of another
+            one, from which a copy would part it.
     """
     if not isinstance(model, nn.Module):
         raise InputError(
@@ -69,6 +71,11 @@ def copyable(model: Any) -> None:
             raise InputError(
                 f"expected a model with values, got {name} on the meta device; load "
                 "the weights first, or mend the files with fix_shards"
+            )
+        if trained and (p._backward_hooks or p._post_accumulate_grad_hooks):  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+            raise InputError(
+                f"expected parameters without hooks, which a copy loses, got {name} "
+                "with some; remove them, and register them on the mended model"
             )
         low, high = _extent(p)
         others = met.setdefault(storage(p), [])

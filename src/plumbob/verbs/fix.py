@@ -83,7 +83,7 @@ def fix(
     if not 0 <= seed < _SEEDS:
         raise InputError(f"expected a seed from 0 to {_SEEDS - 1:,}, got {seed}")
     asked = tuple(one for one in ON_DEMAND if _name(one) in (chosen or ()))
-    copyable(model)
+    copyable(model, trained=aim == "training")
     batch = next(batches(model, data, limit=1))
     before = sum(p.numel() for p in model.parameters())
     advice = "take out what is in the way (remove_weight_norm), or fix it before it ran"
