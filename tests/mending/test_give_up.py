@@ -46,3 +46,24 @@ def test_biases_of_queries_that_are_0_as_yet_stay(goal):
     assert [one.changed for one in proof.certificates] == [("in_proj_bias",)]
     assert not fixed.in_proj_bias.any()
     assert fixed.in_proj_bias.requires_grad
+
+
+class KeysAndValues(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.kv, self.o = nn.Linear(8, 8), nn.Linear(8, 16), nn.Linear(8, 8)
+
+    def forward(self, x):
+        k, v = self.kv(x).chunk(2, -1)
+        return self.o((self.q(x) @ k.mT).softmax(-1) @ v)
+
+
+def test_keys_packed_with_values_are_told_apart():
+    model, x = KeysAndValues(), torch.randn(2, 3, 8)
+    fixed, proof = plumbob.fix(model, x, goal="training")
+    assert [one.code for one in proof.certificates] == ["PB303"]
+    assert not fixed.kv.bias[:8].any()
+    assert torch.equal(fixed.kv.bias[8:], model.kv.bias[8:])
+    fixed, proof = plumbob.fix(model, x)
+    assert [one.code for one in proof.certificates] == ["PB304", "PB303"]
+    assert fixed.kv.bias is None

@@ -65,12 +65,17 @@ def redundant(
         return flow.unseen(dict.fromkeys(nodes, move.seed(sizes)), avoid)
 
     whole = walk(Move(0, size))
-    if not whole.seen:
-        if whole.ends or whole.carriers:
-            yield Move(0, size), whole
-        return
     found: dict[Move, Walk] = {}
     cuts = list(pairwise(_cuts(size, whole.shifts, flow.arguments)))
+    if not whole.seen:
+        found[Move(0, size)] = whole
+        if whole.carriers and len(cuts) not in {1, 3}:  # of keys and values, say
+            parts = {Move(*cut): walk(Move(*cut)) for cut in cuts}
+            found = found if any(w.seen for w in parts.values()) else parts
+        for move, proof in _merged(found, walk):
+            if proof.ends or proof.carriers:
+                yield move, proof
+        return
     rest: list[Move] = []
     for lo, hi in cuts if len(cuts) > 1 else ():
         part = walk(Move(lo, hi))
@@ -182,8 +187,9 @@ def _cuts(
         if not sizes or sizes[-1] != size:
             continue
         named, kind = arguments[node], name(node)
-        if kind == "split_with_sizes":
-            cuts |= set(accumulate(named["split_sizes"]))
+        if kind in {"split", "split_with_sizes", "chunk"}:
+            ends = list(accumulate(part.shape[-1] for part in node.meta["val"]))
+            cuts |= set(ends) if ends[-1] == size else set()
         elif kind == "slice":
             lo, hi, _ = slice(named["start"], named["end"]).indices(size)
             cuts |= {lo, hi}
