@@ -18,7 +18,7 @@ def test_the_finding():
     assert finding.site == "0.bias"
     assert finding.evidence["directions"] == 1
     assert finding.evidence["elements"] == 16
-    assert finding.evidence["common"] == pytest.approx(bias.mean().item())
+    assert finding.evidence["common"] == pytest.approx(bias.double().mean().item())
 
 
 @pytest.mark.parametrize(
