@@ -178,10 +178,11 @@ def _single(path: Path) -> tuple[Entry, ...]:
             got = f"{size:,} bytes that begin with {head!r}"
             if head[8:] == b"{":
                 got = f"{size:,} bytes that promise {length:,} of header"
+            room = f" of at most {most:,} bytes" if most > 0 else ""
             raise FileError(
-                f"Expected a safetensors file at {path}, with a header in JSON of at "
-                f"most {max(most, 0):,} bytes, got {got}; it is truncated or of "
-                f"another kind: download it again or save it with safetensors."
+                f"Expected a safetensors file at {path}, with a header in JSON{room}, "
+                f"got {got}; it is truncated or of another kind: download it again or "
+                f"save it with safetensors."
             )
         file.seek(8)
         header = _json(file.read(length), path)
